@@ -1,0 +1,31 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { enumerate, lspciDump } from '../src/index.js';
+import { machine } from './machine.js';
+
+const lspci = spawnSync('lspci', ['--version']).status === 0;
+if (!lspci) console.log('left out: the lspci oracle (no lspci on this machine; Debian package pciutils)');
+
+test.skipIf(!lspci)('lspci reads the dump, names every capability and complains of nothing', () => {
+  const { root, window, ioremap } = machine();
+  enumerate({ ecam: root, window, ioremap });
+  const file = join(mkdtempSync(join(tmpdir(), 'lspci-')), 'dump');
+  writeFileSync(file, lspciDump(root.functions));
+  const { stdout, stderr, status } = spawnSync('lspci', ['-F', file, '-vvv', '-n'], { encoding: 'utf8' });
+  // libkmod speaks of this machine's modules, not of the dump.
+  expect([status, stderr.replace(/^lspci: .*libkmod.*\n/gm, '')]).toEqual([0, '']);
+  for (const line of [
+    '0880: 8086:0b25',
+    'MSI-X: Enable- Count=9',
+    'Root Complex Integrated Endpoint',
+    'Address Translation Service',
+    'Page Request Interface',
+    'Process Address Space ID',
+    'Designated Vendor-Specific: Vendor=8086 ID=0005',
+  ])
+    expect(stdout).toContain(line);
+  expect(stdout).not.toMatch(/<.*(chain|access denied|unreadable|\?\?).*>/i);
+});
