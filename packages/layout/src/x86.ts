@@ -58,3 +58,14 @@ export const PasidMsr = /* @__PURE__ */ layout('IA32_PASID', 8, { 0: { pasid: '1
 /** VMX PASID translation. SDM 3C, "PASID Translation". Directory entry: 8 bytes; table entry: 4 bytes. */
 export const PasidDirectoryEntry = /* @__PURE__ */ layout('VMX PASID directory entry', 8, { 0: { present: '0', table: address('51:12') } });
 export const PasidTranslationEntry = /* @__PURE__ */ layout('VMX PASID table entry', 4, { 0: { pasid: '19:0', valid: '31' } });
+
+/** The page frame (int32) that a paging-structure entry, first- or second-stage, points at; -1 for an address of 2^43 or more, where no memory is. */
+export const entryFrame = (words: Uint32Array, at: number): number => {
+  const high = words[at + 1]! & 0xf_ffff;
+  return high > 0x7ff ? -1 : (high << 20) | (words[at]! >>> 12);
+};
+/** Writes a whole entry from a frame and the low (11:0) and high (63:52, in place in the upper word) bits. */
+export const setEntry = (words: Uint32Array, at: number, frame: number, low: number, high: number): void => {
+  words[at] = (frame << 12) | low;
+  words[at + 1] = (frame >>> 20) | high;
+};

@@ -1,0 +1,393 @@
+/**
+ * A process's mm: areas, demand paging, pins and notifiers over page tables in physical memory. mmap(2), munmap(2), mprotect(2),
+ * fork(2); linux/mm.h and linux/mmu_notifier.h for what drivers see. Addresses are bytes as Numbers; answers are values or -errno.
+ */
+import { hi, lo } from '@siov/layout';
+import { Event } from '@siov/layout/events';
+import { DmaAccess } from '@siov/layout/pcie';
+import { Errno, MapFlag, Prot } from '@siov/layout/uapi';
+import { entryFrame } from '@siov/layout/x86';
+import { Area, AreaList, type AreaOwner, type Backing, FileMapping, SharedPages } from './areas.js';
+import { type Pins, pinsOf } from './pins.js';
+import type { Clock, Frames, MmuNotifier, PhysicalMap, Trace } from './ports.js';
+import { EXECUTE_DISABLE, Low, PageTables } from './tables.js';
+
+/** User addresses end here. Linux, TASK_SIZE. */
+export const USER_END = 0x7fff_ffff_f000;
+/** The lowest address that mmap gives. Linux, vm.mmap_min_addr. */
+export const USER_START = 0x1_0000;
+/** Linux, vm.max_map_count. */
+const MAX_AREAS = 65_530;
+const HUGE = 0x20_0000;
+
+export const Counter = { pageFaults: 0, framesMapped: 1, framesFreed: 2, pins: 3, unpins: 4, notifications: 5, flushes: 6 } as const;
+
+/** Integer nanoseconds; all default to 0. */
+export interface MemoryCosts {
+  readonly pageFault?: number;
+  readonly hugePageFault?: number;
+  /** Per page of 4 KiB. */
+  readonly pin?: number;
+  readonly unpin?: number;
+}
+export interface AddressSpaceOptions {
+  readonly memory: PhysicalMap;
+  readonly frames: Frames;
+  readonly costs?: MemoryCosts | undefined;
+  readonly clock?: Clock | undefined;
+  readonly trace?: Trace | undefined;
+  /** TLB shootdown: called with every unmap and every right taken away, before frames are freed. Pages are address / 4096. */
+  readonly flush?: ((rootFrame: number, startPage: number, pages: number) => void) | undefined;
+}
+
+export class AddressSpace implements AreaOwner {
+  readonly counters = new Float64Array(Object.keys(Counter).length);
+  /** The PASID this address space is bound to, or -1. Whoever binds writes it. Linux, mm_get_enqcmd_pasid. */
+  pasid = -1;
+  private readonly ports: AddressSpaceOptions;
+  private readonly memory: PhysicalMap;
+  private readonly frames: Frames;
+  private readonly pins: Pins;
+  private readonly tables: PageTables;
+  private readonly areas = new AreaList();
+  private readonly notifiers = new Set<MmuNotifier>();
+
+  constructor(ports: AddressSpaceOptions) {
+    this.ports = ports;
+    this.memory = ports.memory;
+    this.frames = ports.frames;
+    this.pins = pinsOf(ports.frames);
+    this.tables = new PageTables(ports.memory, ports.frames);
+  }
+
+  /** CR3 >>> 12, or -1 after exit. */
+  get rootFrame(): number {
+    return this.tables.root;
+  }
+
+  /**
+   * Maps anonymous memory, or what `backing` shows. Returns the address or -errno. Without MAP_FIXED the address is a hint, then the
+   * highest free place. MAP_HUGETLB rounds to 2 MiB pages. MAP_POPULATE answers -ENOMEM where a fault would.
+   */
+  mmap(address: number, length: number, prot: number, flags: number, backing?: Backing, offset = 0): number {
+    const align = flags & MapFlag.HUGETLB ? HUGE : 4096;
+    if (!whole(address) || !whole(length) || !whole(offset) || offset % 4096 || length === 0) return -Errno.EINVAL;
+    if (!(flags & (MapFlag.SHARED | MapFlag.PRIVATE)) || (backing && flags & MapFlag.HUGETLB)) return -Errno.EINVAL;
+    length = Math.ceil(length / align) * align;
+    if (length > USER_END || this.rootFrame < 0 || this.areas.list.length >= MAX_AREAS) return -Errno.ENOMEM;
+    let start: number;
+    if (flags & MapFlag.FIXED) {
+      start = address;
+      if (start % align) return -Errno.EINVAL;
+      if (start + length > USER_END) return -Errno.ENOMEM;
+      if (start < USER_START) return -Errno.EPERM;
+      const refused = this.munmapRange(start, start + length);
+      if (refused < 0) return refused;
+    } else {
+      start = Math.ceil(address / align) * align;
+      if (start < USER_START || start + length > USER_END || this.areas.touching(start, start + length).length > 0)
+        start = this.areas.gap(length, align, USER_START, USER_END);
+      if (start < 0) return -Errno.ENOMEM;
+    }
+    const end = start + length;
+    const file = backing && new FileMapping(start, length, offset, prot, flags);
+    const shared = !backing && flags & MapFlag.SHARED ? new SharedPages() : undefined;
+    const area = new Area(this, start, end, prot & 7, flags, 0, file, shared);
+    this.areas.insert(area);
+    const answer = backing && file ? backing.map(file) : 0;
+    if (answer < 0) {
+      delete file!.onClose;
+      this.munmapRange(start, end);
+      return answer;
+    }
+    if (flags & MapFlag.POPULATE && !backing && prot & 7) {
+      for (let at = start; at < end; at += align) {
+        const result = this.faultIn(area, at);
+        if (result === 0) continue;
+        this.munmapRange(start, end);
+        return result;
+      }
+    }
+    return start;
+  }
+
+  /** 0 or -errno. Pages without a mapping are no error; part of a 2 MiB page is. */
+  munmap(address: number, length: number): number {
+    if (!whole(address) || !whole(length) || address % 4096 || length === 0) return -Errno.EINVAL;
+    const end = address + Math.ceil(length / 4096) * 4096;
+    if (end > USER_END) return -Errno.EINVAL;
+    return this.munmapRange(address, end);
+  }
+
+  /** 0 or -errno: -ENOMEM where part of the range is not mapped, -EACCES beyond the rights of the mapped file. */
+  mprotect(address: number, length: number, prot: number): number {
+    if (!whole(address) || !whole(length) || address % 4096 || prot & ~7) return -Errno.EINVAL;
+    const end = address + Math.ceil(length / 4096) * 4096;
+    if (length === 0) return 0;
+    if (end > USER_END) return -Errno.ENOMEM;
+    const touched = this.areas.touching(address, end);
+    let covered = address;
+    for (const area of touched) {
+      if (area.start > covered) return -Errno.ENOMEM;
+      covered = area.end;
+      if (area.file && prot & ~area.file.maxProt) return -Errno.EACCES;
+      if (Math.max(area.start, address) % area.pageBytes || Math.min(area.end, end) % area.pageBytes) return -Errno.EINVAL;
+    }
+    if (covered < end || this.areas.list.length + 2 > MAX_AREAS) return -Errno.ENOMEM;
+    const [first, last] = this.areas.cut(address, end);
+    for (const area of this.areas.list.slice(first, last)) {
+      area.prot = prot;
+      this.each(area.start, area.end, () => {
+        const { words, at } = this.tables;
+        const keep = words[at]! & (Low.accessed | Low.dirty | Low.cacheDisable | Low.pageSize);
+        this.tables.set(entryFrame(words, at), keep | lowBits(prot), highBits(prot));
+      });
+    }
+    this.notify(address, end);
+    return 0;
+  }
+
+  /**
+   * A page fault by this process, its device or its kernel: 0 when the page is there now, -EFAULT without an area or the right, -ENOMEM,
+   * -EIO (SIGBUS) where a device took its frames back. `access` holds DmaAccess bits.
+   */
+  handleFault(high: number, low: number, access: number): number {
+    this.counters[Counter.pageFaults]!++;
+    const result = this.resolveFault(high, low, access);
+    if (this.ports.trace) this.ports.trace.emit(Event.pageFault, high, low, access, result);
+    return result;
+  }
+
+  /**
+   * Pins `pages` pages from `address`, faulting them in; their frames go to `out` from `at`. Returns `pages`, or -errno with nothing
+   * pinned. A device's pages cannot be pinned (-EFAULT). Linux, pin_user_pages with FOLL_LONGTERM.
+   */
+  pin(address: number, pages: number, write: boolean, out: Int32Array, at = 0): number {
+    if (!whole(address) || !whole(pages) || at + pages > out.length) return -Errno.EINVAL;
+    const start = address - (address % 4096);
+    for (let i = 0; i < pages; i++) {
+      const area = this.areas.find(start + i * 4096);
+      const frame = !area || area.file ? -Errno.EFAULT : this.resolve(start + i * 4096, write);
+      if (frame < 0) {
+        this.unpin(out.subarray(at), i);
+        return frame;
+      }
+      this.pins.pin(frame);
+      out[at + i] = frame;
+    }
+    this.counters[Counter.pins]! += pages;
+    this.ports.clock?.spend(pages * (this.ports.costs?.pin ?? 0));
+    return pages;
+  }
+
+  /** Takes back the pins of the first `count` frames; also after exit. */
+  unpin(frames: Int32Array, count: number): void {
+    for (let i = 0; i < count; i++) this.pins.unpin(frames[i]!);
+    this.counters[Counter.unpins]! += count;
+    this.ports.clock?.spend(count * (this.ports.costs?.unpin ?? 0));
+  }
+
+  /** The frame that shows at an address now, or -1; nothing is faulted in. Linux, follow_pfnmap_start and its like. */
+  frameOf(address: number): number {
+    if (!whole(address) || address >= USER_END || this.rootFrame < 0 || !this.tables.find(hi(address), lo(address))) return -1;
+    const { words, at, span } = this.tables;
+    return words[at]! & Low.present ? entryFrame(words, at) + (Math.floor(address / 4096) & (span / 4096 - 1)) : -1;
+  }
+
+  /** The kernel reads user memory into `out`: 0 or -EFAULT. Linux, copy_from_user. */
+  read(address: number, out: Uint8Array): number {
+    return this.copy(address, out, false);
+  }
+
+  /** The kernel writes user memory: 0 or -EFAULT. Linux, copy_to_user. */
+  write(address: number, bytes: Uint8Array): number {
+    return this.copy(address, bytes, true);
+  }
+
+  /** Returns what takes the notifier off again. */
+  subscribe(notifier: MmuNotifier): () => void {
+    this.notifiers.add(notifier);
+    return () => this.notifiers.delete(notifier);
+  }
+
+  /** A child with copies of private pages and the same shared ones, or -ENOMEM. Device areas follow unless `dontCopy`. */
+  fork(): AddressSpace | number {
+    if (this.rootFrame < 0) return -Errno.ENOMEM;
+    let child: AddressSpace;
+    try {
+      child = new AddressSpace(this.ports);
+    } catch {
+      return -Errno.ENOMEM;
+    }
+    for (const area of this.areas.list) {
+      if (area.file?.dontCopy) continue;
+      const copy = new Area(child, area.start, area.end, area.prot, area.flags, area.pageOffset, area.file, area.shared);
+      child.areas.insert(copy);
+      if (area.file || area.shared) continue;
+      let failed = false;
+      this.each(area.start, area.end, (address) => {
+        const source = entryFrame(this.tables.words, this.tables.at);
+        if (failed || (failed = child.faultIn(copy, address) < 0)) return;
+        child.tables.find(hi(address), lo(address));
+        const target = entryFrame(child.tables.words, child.tables.at);
+        for (let i = 0; i < area.pageBytes / 4096; i++) this.pageBytes(target + i).set(this.pageBytes(source + i));
+      });
+      if (!failed) continue;
+      child.exit();
+      return -Errno.ENOMEM;
+    }
+    return child;
+  }
+
+  /** Notifiers are released, everything is unmapped, the tables go. Pinned frames stay until their unpin. */
+  exit(): void {
+    if (this.rootFrame < 0) return;
+    for (const notifier of [...this.notifiers]) notifier.release();
+    this.notifiers.clear();
+    this.munmapRange(0, USER_END);
+    this.tables.free();
+  }
+
+  /** For FileMapping: one page shows. */
+  show(area: Area, pageIndex: number, frame: number): void {
+    const address = area.start + (pageIndex - area.pageOffset) * 4096;
+    if (address < area.start || address >= area.end || !this.tables.make(hi(address), lo(address), 1)) return;
+    const { words, at } = this.tables;
+    const stale = words[at]! !== 0 && entryFrame(words, at) !== frame;
+    const uncached = this.memory.regionOf(frame)?.kind === 'mmio' ? Low.cacheDisable : 0;
+    this.tables.set(frame, lowBits(area.prot) | uncached, highBits(area.prot));
+    if (stale) this.notify(address, address + 4096);
+  }
+
+  /** For FileMapping: all pages of a piece go. */
+  hide(area: Area): void {
+    this.each(area.start, area.end, () => this.tables.set(0, 0, 0));
+    this.notify(area.start, area.end);
+  }
+
+  private resolveFault(high: number, low: number, access: number): number {
+    if (high >>> 15 !== 0) return -Errno.EFAULT;
+    const address = high * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
+    const area = this.areas.find(address);
+    if (!area || !(area.prot & 7)) return -Errno.EFAULT;
+    if (access & DmaAccess.write && !(area.prot & Prot.WRITE)) return -Errno.EFAULT;
+    if (access & DmaAccess.execute && !(area.prot & Prot.EXEC)) return -Errno.EFAULT;
+    return this.faultIn(area, address);
+  }
+
+  private faultIn(area: Area, address: number): number {
+    if (area.file) return this.faultInFile(area.file, area, address);
+    const bytes = area.pageBytes;
+    const start = address - (address % bytes);
+    if (!this.tables.make(hi(start), lo(start), bytes === HUGE ? 2 : 1)) return -Errno.ENOMEM;
+    const { words, at } = this.tables;
+    if (words[at] !== 0) return 0;
+    const index = area.pageIndex(start);
+    let frame = area.shared?.frames.get(index) ?? -1;
+    if (frame < 0) {
+      frame = bytes === HUGE ? this.pins.allocHuge() : this.frames.alloc();
+      if (frame < 0) return -Errno.ENOMEM;
+      area.shared?.frames.set(index, frame);
+      this.counters[Counter.framesMapped]! += bytes / 4096;
+    }
+    this.tables.set(frame, lowBits(area.prot) | (bytes === HUGE ? Low.pageSize : 0), highBits(area.prot));
+    this.ports.clock?.spend((bytes === HUGE ? this.ports.costs?.hugePageFault : this.ports.costs?.pageFault) ?? 0);
+    return 0;
+  }
+
+  private faultInFile(file: FileMapping, area: Area, address: number): number {
+    const index = area.pageIndex(address);
+    if (!file.frames.has(index) && (!file.onFault || file.onFault(index) < 0)) return -Errno.EIO;
+    const frame = file.frames.get(index);
+    if (frame === undefined) return -Errno.EIO;
+    this.show(area, index, frame);
+    return this.frameOf(address) === frame ? 0 : -Errno.ENOMEM;
+  }
+
+  /** The frame of a page with the right to read or write it, faulted in; or -errno. */
+  private resolve(address: number, write: boolean): number {
+    const high = hi(address);
+    const low = lo(address);
+    if (this.rootFrame < 0) return -Errno.EFAULT;
+    const need = Low.present | (write ? Low.write : 0);
+    if (!this.tables.find(high, low) || (this.tables.words[this.tables.at]! & need) !== need) {
+      const result = this.handleFault(high, low, write ? DmaAccess.write : DmaAccess.read);
+      if (result < 0) return result;
+      this.tables.find(high, low);
+    }
+    const { words, at, span } = this.tables;
+    words[at]! |= write ? Low.accessed | Low.dirty : Low.accessed;
+    return span === HUGE ? entryFrame(words, at) + ((low >>> 12) & 511) : entryFrame(words, at);
+  }
+
+  private copy(address: number, bytes: Uint8Array, write: boolean): number {
+    if (!whole(address) || address + bytes.length > USER_END) return -Errno.EFAULT;
+    for (let done = 0; done < bytes.length; ) {
+      const offset = (address + done) % 4096;
+      const frame = this.resolve(address + done, write);
+      const region = frame < 0 ? undefined : this.memory.regionOf(frame);
+      if (region?.kind !== 'ram') return -Errno.EFAULT;
+      const length = Math.min(4096 - offset, bytes.length - done);
+      const at = (frame - region.firstFrame) * 4096 + offset;
+      if (write) region.bytes.set(bytes.subarray(done, done + length), at);
+      else bytes.set(region.bytes.subarray(at, at + length), done);
+      done += length;
+    }
+    return 0;
+  }
+
+  private munmapRange(start: number, end: number): number {
+    const touched = this.areas.touching(start, end);
+    if (touched.length === 0) return 0;
+    for (const area of touched) if (Math.max(area.start, start) % area.pageBytes || Math.min(area.end, end) % area.pageBytes) return -Errno.EINVAL;
+    if (this.areas.list.length + 1 > MAX_AREAS) return -Errno.ENOMEM;
+    const [first, last] = this.areas.cut(start, end);
+    const gone = this.areas.removeAt(first, last);
+    const freed: number[] = [];
+    for (const area of gone) {
+      const own = !area.file && !area.shared;
+      const order = area.pageBytes === HUGE ? 9 : 0;
+      this.each(area.start, area.end, () => {
+        if (own) freed.push(entryFrame(this.tables.words, this.tables.at), order);
+        this.tables.set(0, 0, 0);
+      });
+      if (area.shared && --area.shared.areas === 0) for (const frame of area.shared.frames.values()) freed.push(frame, order);
+    }
+    for (const area of gone) this.notify(area.start, area.end);
+    for (let i = 0; i < freed.length; i += 2) {
+      this.counters[Counter.framesFreed]! += 1 << freed[i + 1]!;
+      this.pins.release(freed[i]!, freed[i + 1]!);
+    }
+    for (const area of gone) if (area.file?.pieces.delete(area) && area.file.pieces.size === 0) area.file.onClose?.();
+    return 0;
+  }
+
+  /** Calls `visit` at every entry of [start, end) that holds a frame; `tables.words` and `tables.at` are at it. */
+  private each(start: number, end: number, visit: (address: number) => void): void {
+    for (let address = start; address < end; ) {
+      const found = this.tables.find(hi(address), lo(address));
+      const { words, at, span } = this.tables;
+      if (found && words[at] !== 0) visit(address);
+      address += span - (address % span);
+    }
+  }
+
+  private notify(start: number, end: number): void {
+    for (const notifier of this.notifiers) {
+      this.counters[Counter.notifications]!++;
+      notifier.invalidate(start, end);
+    }
+    this.counters[Counter.flushes]!++;
+    this.ports.flush?.(this.rootFrame, start / 4096, (end - start) / 4096);
+  }
+
+  private pageBytes(frame: number): Uint8Array {
+    const region = this.memory.regionOf(frame)!;
+    const at = (frame - region.firstFrame) * 4096;
+    return region.bytes.subarray(at, at + 4096);
+  }
+}
+
+const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+const lowBits = (prot: number): number => (prot & 7 ? Low.present : 0) | (prot & Prot.WRITE ? Low.write : 0) | Low.user;
+const highBits = (prot: number): number => (prot & Prot.EXEC ? 0 : EXECUTE_DISABLE);

@@ -1,0 +1,11 @@
+/**
+ * Simulated physical memory by regions, the frames in it, and a process's address space: x86-64 page tables, demand paging, pins,
+ * notifiers. Intel SDM 3A, "4-Level Paging"; mmap(2), munmap(2), mprotect(2); linux/mmu_notifier.h.
+ */
+export type { AddressSpaceOptions, MemoryCosts } from './address-space.js';
+export { AddressSpace, Counter, USER_END, USER_START } from './address-space.js';
+export type { Backing, VmArea } from './areas.js';
+export type { FrameAllocatorOptions } from './frames.js';
+export { FrameAllocator, MAX_ORDER } from './frames.js';
+export { PhysicalMemory } from './physical.js';
+export type { Clock, Frames, Mmio, MmuNotifier, PhysicalMap, Region, Trace } from './ports.js';

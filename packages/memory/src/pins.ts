@@ -1,0 +1,79 @@
+/**
+ * Pin counts of page frames, shared by all address spaces over one allocator: a frame that its owner lets go while it is pinned
+ * stays out of the allocator until the last unpin. A 2 MiB block counts as one frame, its first.
+ */
+import type { Frames } from './ports.js';
+
+const CHUNK_SHIFT = 12;
+const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
+const HUGE_MASK = ~511;
+
+export class Pins {
+  private readonly frames: Frames;
+  private readonly chunks = new Map<number, Int32Array>();
+  private readonly huge = new Set<number>();
+  /** Blocks let go by their owner while pinned: first frame to order. */
+  private readonly deferred = new Map<number, number>();
+  private lastChunk = -1;
+  private lastCounts: Int32Array = new Int32Array(0);
+
+  constructor(frames: Frames) {
+    this.frames = frames;
+  }
+
+  allocHuge(): number {
+    const frame = this.frames.alloc(9);
+    if (frame >= 0) this.huge.add(frame);
+    return frame;
+  }
+
+  pin(frame: number): void {
+    const head = this.headOf(frame);
+    this.countsOf(head)[head & CHUNK_MASK]!++;
+  }
+
+  unpin(frame: number): void {
+    const head = this.headOf(frame);
+    const counts = this.countsOf(head);
+    const left = counts[head & CHUNK_MASK]! - 1;
+    if (left < 0) throw new RangeError(`frames: frame ${frame} is not pinned`);
+    counts[head & CHUNK_MASK] = left;
+    if (left > 0) return;
+    const order = this.deferred.get(head);
+    if (order === undefined) return;
+    this.deferred.delete(head);
+    this.give(head, order);
+  }
+
+  /** The owner lets the block go. */
+  release(frame: number, order: number): void {
+    if (this.countsOf(frame)[frame & CHUNK_MASK]! > 0) this.deferred.set(frame, order);
+    else this.give(frame, order);
+  }
+
+  private give(frame: number, order: number): void {
+    if (order) this.huge.delete(frame);
+    this.frames.free(frame, order);
+  }
+
+  private headOf(frame: number): number {
+    return this.huge.size > 0 && this.huge.has(frame & HUGE_MASK) ? frame & HUGE_MASK : frame;
+  }
+
+  private countsOf(frame: number): Int32Array {
+    const chunk = frame >>> CHUNK_SHIFT;
+    if (chunk === this.lastChunk) return this.lastCounts;
+    let counts = this.chunks.get(chunk);
+    if (!counts) this.chunks.set(chunk, (counts = new Int32Array(1 << CHUNK_SHIFT)));
+    this.lastChunk = chunk;
+    return (this.lastCounts = counts);
+  }
+}
+
+const pinsByFrames = new WeakMap<Frames, Pins>();
+/** The one table of an allocator. */
+export function pinsOf(frames: Frames): Pins {
+  let pins = pinsByFrames.get(frames);
+  if (!pins) pinsByFrames.set(frames, (pins = new Pins(frames)));
+  return pins;
+}
