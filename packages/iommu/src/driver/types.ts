@@ -1,0 +1,57 @@
+/** What the driver hands out. */
+export interface FaultRecord {
+  readonly reason: number;
+  readonly requesterId: number;
+  /** NO_PASID (-1) when the request had none. */
+  readonly pasid: number;
+  /** Page-aligned address, as two int32 words. */
+  readonly hi: number;
+  readonly lo: number;
+  readonly read: boolean;
+}
+/** A page request that an attached nested domain's owner may answer. */
+export interface PageRequestEvent {
+  readonly requesterId: number;
+  readonly pasid: number;
+  readonly hi: number;
+  readonly lo: number;
+  /** DmaAccess bits: write 1, privileged 2, execute 4. */
+  readonly access: number;
+  readonly group: number;
+}
+/** An address space that (RID) or (RID, PASID) can be attached to. */
+export interface Domain {
+  readonly kind: 'identity' | 'paging' | 'nested' | 'sva';
+  /** The tag of its cache entries. */
+  readonly domainId: number;
+  /** Releases tables and domain id; -EBUSY while attached or while nested domains stand on it. */
+  free(): number;
+}
+export interface PagingDomain extends Domain {
+  readonly kind: 'paging';
+  /** Top second-stage table. */
+  readonly rootFrame: number;
+  /** Maps `frames` contiguous frames at `iova` (bytes). `prot`: Prot.READ | Prot.WRITE. 0 or -errno (EEXIST: something is there; nothing changed). */
+  map(iova: number, frame: number, frames: number, prot: number): number;
+  /** Unmaps and invalidates; returns the bytes that were mapped. The frames may be reused when it returns. */
+  unmap(iova: number, length: number): number;
+}
+export interface NestedDomain extends Domain {
+  readonly kind: 'nested';
+  readonly parent: PagingDomain;
+  /** First-stage invalidation of `pages` 4 KiB pages from (hi, lo); pages -1: all. */
+  invalidate(hi: number, lo: number, pages: number, leafOnly: boolean): void;
+  /** Takes page requests of PASIDs attached here; absent: they are answered Invalid Request. Answer with IommuDriver.pageResponse. */
+  onPageRequest?: (request: PageRequestEvent) => void;
+}
+/** Flags of a nested domain's first stage: supervisor requests, extended accessed flag, write protect (VtdS1Flag). */
+export type FirstStageFlags = number;
+export interface SvaHandle {
+  readonly pasid: number;
+  unbind(): void;
+}
+export interface DeviceCapabilities {
+  readonly ats?: boolean;
+  readonly pri?: boolean;
+  readonly pasid?: boolean;
+}

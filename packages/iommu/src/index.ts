@@ -1,0 +1,15 @@
+/**
+ * Intel VT-d scalable mode. `IommuUnit` is the hardware: PASID tables, first stage, second stage and nested walks from memory, caches,
+ * the invalidation queue, page requests, interrupt remapping. `RegisterFront` is its register and queue front alone, for a virtual IOMMU.
+ * `IommuDriver` is the software on top: domains, SVA, interrupts, iommufd. Sources: Intel Virtualization Technology for Directed I/O,
+ * PCI Express Base Specification, linux/iommufd.h.
+ */
+export type { DriverCosts, DriverPorts, IommufdContext, IommufdDevice } from './driver/driver.js';
+export { IommuDriver } from './driver/driver.js';
+export type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './driver/types.js';
+export type * from './ports.js';
+export type { FrontHooks, FrontOptions } from './unit/front.js';
+export { RegisterFront } from './unit/front.js';
+export type { CacheSizes, Profile, UnitCosts } from './unit/options.js';
+export type { UnitOptions } from './unit/unit.js';
+export { IommuUnit, UnitCounter } from './unit/unit.js';

@@ -1,0 +1,125 @@
+/** What this package needs from below, and the doors that it opens upwards. Types only; whoever has the methods fits. */
+
+/** Registers at byte offsets from the range's start; widths 1, 2, 4. A 64-bit register is two dword accesses. */
+export interface Mmio {
+  /** Unsigned. */
+  read(offset: number, width: number): number;
+  write(offset: number, width: number, value: number): void;
+}
+
+/** A piece of the physical address map. */
+export interface Region {
+  readonly kind: 'ram' | 'mmio';
+  /** Physical address divided by 4096; int32. */
+  readonly firstFrame: number;
+  readonly frames: number;
+  /** The region's own views: index 0 is the first byte of `firstFrame`. */
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+}
+export interface PhysicalMap {
+  regionOf(frame: number): Region | undefined;
+}
+/** Where the driver takes the pages of its tables and queues from. */
+export interface Frames {
+  /** First frame of 2^order naturally aligned zeroed frames, or -1. */
+  alloc(order?: number): number;
+  free(frame: number, order?: number): void;
+}
+
+/** Virtual time, as the driver needs it: wait for hardware. False when nothing is left that could make it true. */
+export interface Waiter {
+  wait(until: () => boolean): boolean;
+  /** The running CPU did work of so many nanoseconds. */
+  spend?(ns: number): void;
+}
+/** Virtual time, as the unit needs it: an event later. */
+export interface Timer {
+  handler(run: (argument: number) => void): number;
+  after(ns: number, handler: number, argument: number): void;
+}
+/** The local interrupt controller's vectors. */
+export interface Vectors {
+  install(vector: number, handler: (vector: number) => void): void;
+  /** A free vector, or -1. */
+  allocVector(): number;
+  freeVector?(vector: number): void;
+  remove?(vector: number): void;
+}
+/** Where interrupts leave the unit. */
+export interface InterruptSink {
+  deliver(vector: number, destination: number): void;
+}
+export interface Trace {
+  emit(event: number, a: number, b: number, c: number, d: number): void;
+}
+
+/** One contiguous piece of memory, filled by `acquire`, owned by the caller and reused. */
+export interface Extent {
+  view: Uint8Array;
+  words: Uint32Array;
+  /** Bytes into `view`. */
+  offset: number;
+  length: number;
+  /** Modelled cost of this translation in nanoseconds. */
+  ns: number;
+}
+/** Requests of one function, on their way up. */
+export interface Upstream {
+  /**
+   * Translates (hi, lo), an IOVA in bytes, for DmaAccess bits `access` and gives one contiguous piece of at most `max` bytes, merged over
+   * physically contiguous pages. `pasid`: NO_PASID or 0 to 2^20-1. Returns a TlpStatus; `out` is valid on success alone.
+   */
+  acquire(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number;
+  /** After a write. Needed for a write to the interrupt range; nothing over memory. */
+  commit(out: Extent): void;
+  /** A posted dword write to 0xFEEx_xxxx without PASID. */
+  message(address: number, data: number): void;
+  /** A page request, alone in its group. 0: queued (or answered by the unit); else refused. */
+  pageRequest(pasid: number, hi: number, lo: number, access: number, group: number): number;
+}
+/** What the unit says to a function. */
+export interface Endpoint {
+  pageResponse(pasid: number, group: number, code: number): void;
+  /** Forget device-TLB entries of [address, address + bytes); pasid NO_PASID: of requests without one. `bytes` Infinity: all. */
+  invalidate?(pasid: number, hi: number, lo: number, bytes: number): void;
+}
+
+/** A parent interrupt domain: composes messages. */
+export interface IrqParent {
+  alloc(requesterId: number, handler: (vector: number) => void): IrqParentHandle | undefined;
+}
+export interface IrqParentHandle {
+  /** Low dword of the message address. */
+  readonly address: number;
+  readonly data: number;
+  free(): void;
+}
+
+/** A process's address space, as SVA needs it. */
+export interface Mm {
+  readonly rootFrame: number;
+  /** 0, or -errno. `access`: DmaAccess bits write and execute. */
+  handleFault(hi: number, lo: number, access: number): number;
+  subscribe(notifier: { invalidate(start: number, end: number): void; release(): void }): () => void;
+}
+/** A process's address space, as iommufd needs it. */
+export interface PinningMm {
+  /** Pages pinned (frames in `out` from `at`), or -errno. */
+  pin(address: number, pages: number, write: boolean, out: Int32Array, at?: number): number;
+  unpin(frames: Int32Array, count: number): void;
+}
+/** The caller of an ioctl. */
+export interface Task {
+  readonly mm: PinningMm;
+  /** 0 or -EFAULT. */
+  copyIn(address: number, out: Uint8Array): number;
+  copyOut(address: number, bytes: Uint8Array): number;
+}
+export interface OpenFile {
+  ioctl?(task: Task, number: number, argument: number): number;
+  close?(): void;
+}
+export interface CharDevice {
+  open(task: Task, flags: number): OpenFile | number;
+}
