@@ -38,11 +38,11 @@ export interface Context {
   /** Page fault: 0 to try again, else -errno, which becomes a Signal. `access` holds DmaAccess bits. */
   handleFault(hi: number, lo: number, access: number): number;
   /** ENQCMD met an invalid IA32_PASID: true when it is valid now. Linux, try_fixup_enqcmd_gp. */
-  fixPasid?(): boolean;
+  fixPasid?: (() => boolean) | undefined;
   /**
    * VM exit. EPT violation: `offset` in the page, `width` in bytes (64: MOVDIR64B, `value` 0, or ENQCMD, `value` 1; the data are in `cpu.packet`).
    * When the page is accessible afterwards, the access is tried again; else it was emulated, and the answer is the value read, or
    * ENQCMD's zero flag. -1 always tries again. PASID exits: `value` is the guest PASID; tried again once, then #GP.
    */
-  exit?(reason: number, gpaFrame: number, offset: number, width: number, write: boolean, value: number): number;
+  exit?: ((reason: number, gpaFrame: number, offset: number, width: number, write: boolean, value: number) => number) | undefined;
 }
