@@ -1,0 +1,44 @@
+/** How long things take in the model, in nanoseconds of virtual time. Data never depends on it. All zero: everything happens at once. */
+
+export interface DeviceCosts {
+  /** From the store that reaches the portal to the arbiter. */
+  readonly portalArrival: number;
+  /** Arbiter, decoding and operand check of one descriptor. */
+  readonly dispatch: number;
+  /** First DMA read of an operation, and what a second operand adds. */
+  readonly read: number;
+  readonly secondRead: number;
+  readonly write: number;
+  readonly recordWrite: number;
+  /** How long a descriptor keeps its engine from the next one. */
+  readonly occupancy: number;
+  /** Reading a batch's list: the first piece, and each further descriptor. */
+  readonly batchFetch: number;
+  readonly batchNext: number;
+  /** Nanoseconds per byte of the whole device, shared by its engines, by operation. */
+  readonly streamMove: number;
+  readonly streamFill: number;
+  readonly streamPattern: number;
+  readonly streamCrc: number;
+  readonly streamCompare: number;
+  /** An administrative command. */
+  readonly command: number;
+}
+
+export const noCosts: DeviceCosts = {
+  portalArrival: 0,
+  dispatch: 0,
+  read: 0,
+  secondRead: 0,
+  write: 0,
+  recordWrite: 0,
+  occupancy: 0,
+  batchFetch: 0,
+  batchNext: 0,
+  streamMove: 0,
+  streamFill: 0,
+  streamPattern: 0,
+  streamCrc: 0,
+  streamCompare: 0,
+  command: 0,
+};

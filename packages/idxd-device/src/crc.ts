@@ -1,0 +1,46 @@
+/** CRC-32C (polynomial 0x1EDC6F41), reflected, eight bytes a step. RFC 3720, appendix B.4; DSA specification, "CRC Generation". */
+
+const tables = /* @__PURE__ */ (() => {
+  const t = Array.from({ length: 8 }, () => new Int32Array(256));
+  for (let n = 0; n < 256; n++) {
+    let c = n;
+    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f6_3b78 : c >>> 1;
+    t[0]![n] = c;
+  }
+  for (let k = 1; k < 8; k++) for (let n = 0; n < 256; n++) t[k]![n] = t[0]![t[k - 1]![n]! & 0xff]! ^ (t[k - 1]![n]! >>> 8);
+  return t;
+})();
+const [t0, t1, t2, t3, t4, t5, t6, t7] = tables as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
+
+/** Continues the register `crc` (neither inverted before nor after) over `length` bytes. Words are read where both are aligned. */
+export function crc32c(crc: number, view: Uint8Array, words: Uint32Array, offset: number, length: number): number {
+  let c = crc | 0;
+  let at = offset;
+  const end = offset + length;
+  while (at < end && at & 3) c = t0[(c ^ view[at++]!) & 0xff]! ^ (c >>> 8);
+  for (let w = at >>> 2; at + 8 <= end; at += 8, w += 2) {
+    const low = words[w]! ^ c;
+    const high = words[w + 1]!;
+    c =
+      t7[low & 0xff]! ^
+      t6[(low >>> 8) & 0xff]! ^
+      t5[(low >>> 16) & 0xff]! ^
+      t4[low >>> 24]! ^
+      t3[high & 0xff]! ^
+      t2[(high >>> 8) & 0xff]! ^
+      t1[(high >>> 16) & 0xff]! ^
+      t0[high >>> 24]!;
+  }
+  while (at < end) c = t0[(c ^ view[at++]!) & 0xff]! ^ (c >>> 8);
+  return c;
+}
+
+/** The bits of a 32-bit word in reverse order. */
+export function reverse32(value: number): number {
+  let v = value;
+  v = ((v >>> 1) & 0x5555_5555) | ((v & 0x5555_5555) << 1);
+  v = ((v >>> 2) & 0x3333_3333) | ((v & 0x3333_3333) << 2);
+  v = ((v >>> 4) & 0x0f0f_0f0f) | ((v & 0x0f0f_0f0f) << 4);
+  v = ((v >>> 8) & 0x00ff_00ff) | ((v & 0x00ff_00ff) << 8);
+  return (v >>> 16) | (v << 16);
+}

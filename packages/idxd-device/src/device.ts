@@ -1,0 +1,438 @@
+/**
+ * The device: a PCI function with registers in BAR 0 and portals in BAR 2, work queues, engines and commands. It is driven through
+ * configuration space, MMIO, portals and memory alone.
+ */
+import { Event } from '@siov/layout/events';
+import { type Mmio, PciFunction } from '@siov/pci-core';
+import { type Commanded, commands } from './commands.js';
+import { type DeviceCosts, noCosts } from './costs.js';
+import { Counter, Engines } from './engine.js';
+import { Interrupts } from './interrupts.js';
+import type { Op } from './op.js';
+import type { Clock, Trace, Upstream } from './ports.js';
+import { type Profile, sprDsa } from './profiles.js';
+import { WorkQueue, WqState } from './queue.js';
+import { BAR0_BYTES, deviceRegisters, type Registers, Table } from './registers.js';
+import * as spec from './spec/index.js';
+
+export interface DeviceOptions {
+  readonly profile?: Profile;
+  readonly clock: Clock;
+  readonly costs?: Partial<DeviceCosts>;
+  readonly trace?: Trace;
+}
+
+const cfg = spec.WqCfg.get;
+/** WQCFG words that software may write at any time: the occupancy limit and its enable. unconfirmed. */
+const ALWAYS_WRITABLE = 0x14;
+
+export class IdxdDevice {
+  // fixed
+  readonly profile: Profile;
+  /** Plug it into a root; then `connect` the upstream port of its requester id. */
+  readonly function: PciFunction;
+  readonly counters = new Float64Array(Object.keys(Counter).length);
+  readonly #clock: Clock;
+  readonly #costs: DeviceCosts;
+  readonly #trace: Trace | undefined;
+  readonly #command: number;
+  // state
+  readonly #registers: Registers;
+  readonly #queues: readonly WorkQueue[];
+  readonly #interrupts: Interrupts;
+  readonly #engines: Engines;
+  /** The command in progress, until its condition holds. */
+  #active: { readonly code: number; readonly operand: number; readonly interrupt: boolean; started: boolean } | undefined;
+
+  constructor(options: DeviceOptions) {
+    const profile = options.profile ?? sprDsa;
+    this.profile = profile;
+    this.#clock = options.clock;
+    this.#costs = { ...noCosts, ...options.costs };
+    this.#trace = options.trace;
+    this.#registers = deviceRegisters(profile);
+    this.#queues = Array.from({ length: profile.wqs }, (_, i) => new WorkQueue(i));
+    const portalBytes = 2 ** Math.ceil(Math.log2(profile.wqs * spec.Portal.bytesPerWq));
+    this.function = new PciFunction({
+      vendorId: 0x8086,
+      deviceId: profile.deviceId,
+      classCode: 0x088000,
+      subsystemVendorId: 0x8086,
+      subsystemId: 0,
+      bars: { 0: { bytes: BAR0_BYTES, mmio: this.#controlBar() }, 2: { bytes: portalBytes, mmio: this.#portalBar() } },
+      msix: { vectors: profile.msixVectors, bar: 0, tableOffset: Table.msix, pbaOffset: Table.pba },
+      ats: {},
+      pri: { capacity: 512 },
+      pasid: { width: 20, privileged: true },
+      siov: { ims: profile.imsEntries > 0 },
+    });
+    this.#interrupts = new Interrupts(this.#registers, this.function, profile.imsEntries, this.#trace);
+    this.#engines = new Engines({
+      profile,
+      clock: this.#clock,
+      costs: this.#costs,
+      fn: this.function,
+      interrupts: this.#interrupts,
+      queues: this.#queues,
+      trace: this.#trace,
+      counters: this.counters,
+      softwareError: (error, op) => this.#softwareError(error, op),
+      settled: () => this.#settle(),
+    });
+    this.#command = this.#clock.handler(() => this.#commandStarted());
+    this.function.listener = {
+      functionLevelReset: () => this.#powerOn(),
+      configChanged: () => {
+        if (this.#enabled && !this.function.busMaster) this.#halt(spec.SoftwareError.pciConfigChanged);
+      },
+    };
+  }
+
+  /** Gives the device its way to memory. */
+  connect(upstream: Upstream): void {
+    this.#engines.connect(upstream);
+    this.#interrupts.upstream = upstream;
+  }
+
+  // What the remapping unit tells an endpoint.
+  pageResponse(_pasid: number, group: number, code: number): void {
+    this.#engines.pageResponse(group, code);
+  }
+
+  /** Bytes and interrupts that crossed the device so far. */
+  get traffic(): {
+    readonly bytesRead: number;
+    readonly bytesWritten: number;
+    readonly pageRequests: number;
+    readonly msix: number;
+    readonly ims: number;
+  } {
+    const { bytesRead, bytesWritten, pageRequests } = this.#engines.io;
+    return { bytesRead, bytesWritten, pageRequests, msix: this.#interrupts.msixSent, ims: this.#interrupts.imsSent };
+  }
+  /** Registers and tables by field names, for printing. IMS shows entries in use only. */
+  describe(): Record<string, unknown> {
+    this.#refresh();
+    return Object.fromEntries(
+      Object.entries(this.#registers.json()).filter(([name, row]) => !/^ims\[/.test(name) || (row as { data: number }).data !== 0),
+    );
+  }
+
+  get #enabled(): boolean {
+    return spec.GenSts.get.state(this.#registers.words, this.#registers.at('genSts')) === spec.GenSts.is.state.enabled;
+  }
+  #state(name: keyof typeof spec.GenSts.is.state): void {
+    spec.GenSts.set.state(this.#registers.words, this.#registers.at('genSts'), spec.GenSts.is.state[name]);
+  }
+
+  // --- BAR 2
+
+  #portalBar(): Mmio {
+    const bytes = this.profile.wqs * spec.Portal.bytesPerWq;
+    return {
+      read: (_offset, width) => (width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1),
+      // Stores of other sizes than 64 bytes do nothing.
+      write: () => {},
+      movdir64b: (offset, words, at) => {
+        if (offset < bytes) this.#post(this.#queues[offset >>> 14]!, (offset >>> 13) & 1, words, at);
+      },
+      enqcmd: (offset, words, at) => (offset < bytes ? this.#enqueue(this.#queues[offset >>> 14]!, (offset >>> 12) & 3, words, at) : 1),
+    };
+  }
+
+  /** A posted write: a dedicated queue takes it or drops it, and nobody is told. */
+  #post(wq: WorkQueue, ims: number, words: Uint32Array, at: number): void {
+    if (wq.state !== WqState.enabled || wq.shared || wq.occupancy >= wq.size) {
+      this.counters[Counter.dropped]!++;
+      return;
+    }
+    this.#accept(wq, ims, words, at);
+  }
+
+  /** A deferrable write: 0 taken, 1 retry. Only enabled shared queues are enqueue targets. */
+  #enqueue(wq: WorkQueue, page: number, words: Uint32Array, at: number): number {
+    if (wq.state !== WqState.enabled || !wq.shared || !wq.hasRoom((page & 1) === 1)) {
+      this.counters[Counter.retried]!++;
+      return 1;
+    }
+    this.#accept(wq, page >>> 1, words, at);
+    return 0;
+  }
+
+  #accept(wq: WorkQueue, ims: number, words: Uint32Array, at: number): void {
+    wq.push(words, at, ims);
+    this.counters[Counter.accepted]!++;
+    this.#trace?.emit(Event.accept, wq.index, words[at + 1]! >>> 24, wq.shared ? words[at]! & 0xf_ffff : wq.pasid, wq.occupancy);
+    this.#engines.kick(this.#costs.portalArrival);
+  }
+
+  // --- BAR 0
+
+  #controlBar(): Mmio {
+    const regs = this.#registers;
+    return {
+      read: (offset, width) => {
+        if (offset >= Table.wqConfig && offset < Table.ims) this.#refresh();
+        return regs.read(offset, width) >>> 0;
+      },
+      write: (offset, width, value) => this.#write(offset, width, value),
+    };
+  }
+
+  #write(offset: number, width: number, value: number): void {
+    const regs = this.#registers;
+    const slot = regs.find(offset);
+    if (!slot || offset % width !== 0) return;
+    if (slot.row === 'cmd') {
+      // "CMD must be written as one 32-bit write."
+      if (width === 4) this.#commandWritten(value);
+      return;
+    }
+    // Configuration is locked while what it configures is enabled.
+    const locked =
+      slot.row === 'genCfg' || slot.row === 'groupConfig'
+        ? spec.GenSts.get.state(regs.words, regs.at('genSts')) !== 0
+        : slot.row === 'wqConfig' && this.#queues[slot.index]!.state !== WqState.disabled && slot.word * 4 !== ALWAYS_WRITABLE;
+    if (locked) return;
+    regs.write(offset, width, value);
+    if (slot.row === 'ims') this.#interrupts.imsWritten(slot.index);
+  }
+
+  /** Brings the read-only words of WQCFG up to date. */
+  #refresh(): void {
+    const { words } = this.#registers;
+    for (const wq of this.#queues) {
+      const at = this.#registers.at('wqConfig', wq.index);
+      spec.WqCfg.set.occupancy(words, at, wq.occupancy);
+      spec.WqCfg.set.modeSupport(words, at, 1);
+      spec.WqCfg.set.state(words, at, wq.state === WqState.draining ? spec.WqCfg.is.state.busy : wq.state);
+    }
+  }
+
+  // --- commands
+
+  #commandWritten(value: number): void {
+    const regs = this.#registers;
+    const word = Uint32Array.of(value);
+    if (this.#active) {
+      this.#softwareError(spec.SoftwareError.commandWhileActive);
+      return;
+    }
+    regs.words[regs.at('cmd')] = value;
+    const code = spec.Cmd.get.code(word, 0);
+    this.#active = { code, operand: spec.Cmd.get.operand(word, 0), interrupt: spec.Cmd.get.interrupt(word, 0) === 1, started: false };
+    regs.words[regs.at('cmdSts')] = 0;
+    spec.CmdSts.set.active(regs.words, regs.at('cmdSts'), 1);
+    this.#clock.after(this.#costs.command, this.#command, 0);
+  }
+
+  #commandStarted(): void {
+    if (!this.#active) return;
+    const { code, operand } = this.#active;
+    const row = commands[code];
+    const halted = spec.GenSts.get.state(this.#registers.words, this.#registers.at('genSts')) === spec.GenSts.is.state.halt;
+    const refusal = !row
+      ? spec.CommandStatus.invalidCommand
+      : halted && code !== spec.Command.resetDevice
+        ? spec.CommandStatus.hardwareError
+        : row.refuse(this.#commanded, operand);
+    if (refusal !== spec.CommandStatus.success) {
+      this.#commandDone(refusal);
+      return;
+    }
+    this.#active.started = true;
+    row?.run?.(this.#commanded, operand);
+    this.#settle();
+  }
+
+  /** Something finished; the command in progress may be done. */
+  #settle(): void {
+    if (!this.#active?.started) return;
+    const { code, operand } = this.#active;
+    const row = commands[code]!;
+    if (row.until && !row.until(this.#commanded, operand)) return;
+    row.finish?.(this.#commanded, operand);
+    this.#commandDone(spec.CommandStatus.success);
+  }
+
+  #commandDone(error: number): void {
+    const { code, operand, interrupt } = this.#active!;
+    this.#active = undefined;
+    const regs = this.#registers;
+    regs.words[regs.at('cmdSts')] = 0;
+    spec.CmdSts.set.error(regs.words, regs.at('cmdSts'), error);
+    this.#trace?.emit(Event.command, code, operand, error, 0);
+    if (interrupt) this.#interrupts.misc('commandDone');
+  }
+
+  readonly #commanded: Commanded = (() => {
+    const device = this;
+    return {
+      get enabled() {
+        return device.#enabled;
+      },
+      get busMaster() {
+        return device.function.busMaster;
+      },
+      get queues() {
+        return device.#queues;
+      },
+      checkDevice: () => this.#checkDevice(),
+      checkQueue: (wq) => this.#checkQueue(wq),
+      enableDevice: () => this.#state('enabled'),
+      disableDevice: () => {
+        for (const wq of this.#queues) wq.state = WqState.disabled;
+        this.#state('disabled');
+        this.#arrange();
+      },
+      resetDevice: () => {
+        const { words } = this.#registers;
+        const msix = words.slice(this.#registers.at('msixPermission'), this.#registers.at('groupConfig'));
+        this.#powerOn();
+        words.set(msix, this.#registers.at('msixPermission'));
+        // The command that is being carried out is still the last one.
+        spec.CmdSts.set.active(words, this.#registers.at('cmdSts'), 1);
+      },
+      enableQueue: (wq) => this.#enableQueue(wq),
+      disableQueue: (wq) => {
+        wq.state = WqState.disabled;
+        this.#arrange();
+      },
+      resetQueue: (wq) => {
+        wq.state = WqState.disabled;
+        const at = this.#registers.at('wqConfig', wq.index);
+        this.#registers.words.fill(0, at, at + spec.WqCfg.bytes / 4);
+        this.#arrange();
+      },
+      abort: (index, pasid) => {
+        for (const wq of this.#queues) if (index < 0 || wq.index === index) wq.discard(pasid);
+        this.#engines.abort(index, pasid);
+      },
+      quiet: (index, pasid) =>
+        this.#queues.every((wq) => (index >= 0 && wq.index !== index) || (pasid < 0 ? wq.occupancy === 0 : !wq.holds(pasid))) &&
+        !this.#engines.busy(index, pasid),
+    } satisfies Commanded;
+  })();
+
+  /** Group and size rules. unconfirmed: which of the four group errors is which, and their order. */
+  #checkDevice(): spec.CommandStatus {
+    const { words } = this.#registers;
+    let sizes = 0;
+    for (const wq of this.#queues) sizes += cfg.size(words, this.#registers.at('wqConfig', wq.index));
+    if (sizes > this.profile.totalWqSize) return spec.CommandStatus.wqSizes;
+    let wqs = 0;
+    let engines = 0;
+    for (let group = 0; group < this.profile.groups; group++) {
+      const at = this.#registers.at('groupConfig', group);
+      const groupWqs = spec.GroupCfg.get.wqs(words, at);
+      const groupEngines = spec.GroupCfg.get.engines(words, at);
+      if (groupWqs & wqs || groupWqs >= 2 ** this.profile.wqs) return spec.CommandStatus.groupConfig1;
+      if (groupEngines & engines || groupEngines >= 2 ** this.profile.engines) return spec.CommandStatus.groupConfig2;
+      if (groupWqs !== 0 && groupEngines === 0) return spec.CommandStatus.groupConfig3;
+      wqs |= groupWqs;
+      engines |= groupEngines;
+    }
+    return wqs === 0 || engines === 0 ? spec.CommandStatus.configuration : spec.CommandStatus.success;
+  }
+
+  #groupOf(wq: number): number {
+    for (let group = 0; group < this.profile.groups; group++)
+      if ((spec.GroupCfg.get.wqs(this.#registers.words, this.#registers.at('groupConfig', group)) >>> wq) & 1) return group;
+    return -1;
+  }
+
+  #checkQueue(wq: WorkQueue): spec.CommandStatus {
+    const { words } = this.#registers;
+    const at = this.#registers.at('wqConfig', wq.index);
+    const shared = cfg.mode(words, at) === spec.WqCfg.is.mode.shared;
+    const size = cfg.size(words, at);
+    const pasidEnable = cfg.pasidEnable(words, at) === 1;
+    if (size === 0 || size > this.profile.totalWqSize || this.#groupOf(wq.index) < 0) return spec.CommandStatus.wqSize;
+    if (cfg.priority(words, at) === 0) return spec.CommandStatus.wqPriority;
+    if (shared && (!pasidEnable || !this.function.pasidEnabled)) return spec.CommandStatus.wqMode;
+    if (cfg.blockOnFault(words, at) && !this.profile.blockOnFault) return spec.CommandStatus.wqBlockOnFault;
+    if (pasidEnable && !this.function.pasidEnabled) return spec.CommandStatus.wqPasidEnable;
+    if (cfg.maxBatchShift(words, at) > this.profile.maxBatchShift) return spec.CommandStatus.wqMaxBatch;
+    if (cfg.maxTransferShift(words, at) > this.profile.maxTransferShift) return spec.CommandStatus.wqMaxTransfer;
+    return spec.CommandStatus.success;
+  }
+
+  #enableQueue(wq: WorkQueue): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('wqConfig', wq.index);
+    wq.resize(cfg.size(words, at));
+    wq.shared = cfg.mode(words, at) === spec.WqCfg.is.mode.shared;
+    wq.threshold = cfg.threshold(words, at);
+    wq.priority = cfg.priority(words, at);
+    wq.pasidEnable = cfg.pasidEnable(words, at) === 1;
+    wq.pasid = wq.pasidEnable ? cfg.pasid(words, at) : -1;
+    wq.privileged = cfg.privileged(words, at);
+    wq.blockOnFault = cfg.blockOnFault(words, at) === 1;
+    wq.ats = cfg.atsDisable(words, at) === 0;
+    wq.maxTransfer = 2 ** cfg.maxTransferShift(words, at);
+    wq.maxBatch = 2 ** cfg.maxBatchShift(words, at);
+    wq.group = this.#groupOf(wq.index);
+    wq.state = WqState.enabled;
+    this.#arrange();
+  }
+
+  #arrange(): void {
+    this.#engines.configure((group) => spec.GroupCfg.get.engines(this.#registers.words, this.#registers.at('groupConfig', group)));
+  }
+
+  // --- errors and resets
+
+  /** SWERROR keeps the first error; later ones set overflow. */
+  #softwareError(error: number, op?: Op): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('swError');
+    this.counters[Counter.softwareErrors]!++;
+    this.#trace?.emit(Event.softwareError, error, op?.wq ?? -1, op?.opcode ?? -1, op?.pasid ?? -1);
+    const put = spec.SwError.set;
+    if (spec.SwError.get.valid(words, at)) put.overflow(words, at, 1);
+    else {
+      words.fill(0, at, at + spec.SwError.bytes / 4);
+      put.valid(words, at, 1);
+      put.error(words, at, error & 0x7f);
+      if (op) {
+        put.descriptorValid(words, at, 1);
+        put.wqValid(words, at, 1);
+        put.wq(words, at, op.wq);
+        put.operation(words, at, op.opcode);
+        if (op.pasid >= 0) put.pasid(words, at, op.pasid);
+        put.privileged(words, at, op.access & 2 ? 1 : 0);
+        put.batch(words, at, op.inBatch);
+        put.batchIndex(words, at, op.batchIndex);
+        put.write(words, at, error & 0x80 || error === spec.Status.recordFault ? 1 : 0);
+        if (error === spec.Status.invalidFlags) put.invalidFlags(words, at, op.value);
+        put.addressLow(words, at, op.faultLow);
+        put.addressHigh(words, at, op.faultHigh);
+      }
+    }
+    if (spec.GenCtrl.get.softwareErrorInterrupt(words, this.#registers.at('genCtrl'))) this.#interrupts.misc('softwareError');
+  }
+
+  /** Fatal: the device stops until it is reset. */
+  #halt(error: number): void {
+    this.#softwareError(error);
+    this.#state('halt');
+    spec.GenSts.set.reset(this.#registers.words, this.#registers.at('genSts'), spec.GenSts.is.reset.functionLevel);
+    for (const wq of this.#queues) {
+      wq.discard();
+      wq.state = WqState.disabled;
+    }
+    this.#engines.reset();
+    if (spec.GenCtrl.get.haltInterrupt(this.#registers.words, this.#registers.at('genCtrl'))) this.#interrupts.misc('halt');
+  }
+
+  #powerOn(): void {
+    this.#engines.reset();
+    for (const wq of this.#queues) {
+      wq.resize(0);
+      wq.state = WqState.disabled;
+      wq.inFlight = 0;
+    }
+    this.#registers.reset();
+    this.#active = this.#active?.code === spec.Command.resetDevice ? this.#active : undefined;
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * A functional model of the Intel Data Streaming Accelerator. Facts have the entry point `@siov/idxd-device/spec`.
+ * Sources: Intel Data Streaming Accelerator Architecture Specification (341204), linux/idxd.h, Linux drivers/dma/idxd/registers.h.
+ */
+export { type DeviceCosts, noCosts } from './costs.js';
+export { crc32c } from './crc.js';
+export { type DeviceOptions, IdxdDevice } from './device.js';
+export { Counter } from './engine.js';
+export type { Clock, Extent, Trace, Upstream } from './ports.js';
+export { type Profile, sprDsa } from './profiles.js';

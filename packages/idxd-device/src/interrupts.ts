@@ -1,0 +1,81 @@
+/** Interrupts: the misc vector 0, and completion interrupts by MSI-X or IMS with their permission check. DSA specification, "Interrupts". */
+import { Event, MessageStore } from '@siov/layout/events';
+import type { PciFunction } from '@siov/pci-core';
+import type { Trace, Upstream } from './ports.js';
+import type { Registers } from './registers.js';
+import * as spec from './spec/index.js';
+
+const ims = spec.ImsEntry;
+const permission = spec.MsixPermission.get;
+
+export class Interrupts {
+  // fixed
+  readonly #registers: Registers;
+  readonly #fn: PciFunction;
+  readonly #imsEntries: number;
+  // ports
+  readonly #trace: Trace | undefined;
+  upstream: Upstream | undefined;
+  // state
+  msixSent = 0;
+  imsSent = 0;
+
+  constructor(registers: Registers, fn: PciFunction, imsEntries: number, trace: Trace | undefined) {
+    this.#registers = registers;
+    this.#fn = fn;
+    this.#imsEntries = imsEntries;
+    this.#trace = trace;
+    fn.msix!.send = (address, data) => {
+      this.msixSent++;
+      this.#send(address, data, MessageStore.msix);
+    };
+  }
+
+  /** Sets a cause bit and raises vector 0. */
+  misc(cause: spec.MiscCause): void {
+    spec.IntCause.set[cause](this.#registers.words, this.#registers.at('intCause'), 1);
+    this.#fn.msix!.fire(0);
+  }
+
+  /** Whether descriptors of `pasid` (-1: none) may raise this handle of the table of the portal that they came by. */
+  allowed(handle: number, byIms: number, pasid: number): boolean {
+    const { words } = this.#registers;
+    const table = byIms ? ims.get : permission;
+    if (handle >= (byIms ? this.#imsEntries : this.#fn.msix!.vectors)) return false;
+    const at = this.#registers.at(byIms ? 'ims' : 'msixPermission', handle);
+    if (table.ignore(words, at)) return true;
+    // unconfirmed: an entry without a PASID serves descriptors without one only.
+    return table.pasidEnable(words, at) ? table.pasid(words, at) === pasid : pasid < 0;
+  }
+
+  completion(handle: number, byIms: number): void {
+    if (!byIms) {
+      this.#fn.msix!.fire(handle);
+      return;
+    }
+    const { words } = this.#registers;
+    const at = this.#registers.at('ims', handle);
+    if (ims.get.masked(words, at)) ims.set.pending(words, at, 1);
+    else this.#sendIms(at);
+  }
+
+  /** Software wrote a control word of the table: a pending message goes out when the entry is unmasked. */
+  imsWritten(index: number): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('ims', index);
+    if (!ims.get.pending(words, at) || ims.get.masked(words, at)) return;
+    ims.set.pending(words, at, 0);
+    this.#sendIms(at);
+  }
+
+  #sendIms(at: number): void {
+    const { words } = this.#registers;
+    this.imsSent++;
+    this.#send(ims.get.addressLow(words, at) | 0, ims.get.data(words, at) | 0, MessageStore.ims);
+  }
+  #send(address: number, data: number, store: number): void {
+    if (!this.#fn.busMaster) return; // messages are memory writes
+    this.#trace?.emit(Event.message, this.#fn.requesterId, address, data, store);
+    this.upstream?.message(address, data);
+  }
+}

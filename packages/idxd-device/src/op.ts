@@ -1,0 +1,130 @@
+/** An operation in progress: a preallocated record of cursors, advanced by `step`. Never an object per descriptor. */
+import { TlpStatus } from '@siov/layout/pcie';
+import type { Extent, Upstream } from './ports.js';
+import { Flag, Status } from './spec/descriptor.js';
+
+/** What a step says: finished (look at `status`), or waiting for memory (an answer will resume it at the same cursors). */
+export const Step = { done: 0, waiting: 1 } as const;
+
+const WRITE_FAULT = 0x80;
+
+export class Op {
+  // fixed
+  /** Index in the device's pool; also the page request group index. */
+  readonly id: number;
+  readonly descriptor = new Uint32Array(16);
+  // state
+  wq = 0;
+  engine = 0;
+  /** Order of arrival in the device, for drains. */
+  sequence = 0;
+  /** From the IMS half of the portal pages. */
+  ims = 0;
+  pasid = -1;
+  /** `DmaAccess` bits of every request: privileged, ats. */
+  access = 0;
+  opcode = 0;
+  flags = 0;
+  active = 0;
+  /** How often this record was reused. */
+  life = 0;
+  /** Parked: for a page, or (drain) for older descriptors. */
+  waiting = 0;
+  /** `Status` bit of the write that faulted. */
+  faultWrite = 0;
+  sourceHigh = 0;
+  sourceLow = 0;
+  destinationHigh = 0;
+  destinationLow = 0;
+  remaining = 0;
+  completed = 0;
+  /** Running CRC; invalid flags when that is the error. */
+  value = 0;
+  phase = 0;
+  result = 0;
+  status = 0;
+  faultHigh = 0;
+  faultLow = 0;
+  /** Modelled nanoseconds of translations and stalls so far. */
+  ns = 0;
+  /** Bytes that crossed the device, for its rate. */
+  moved = 0;
+  /** Nanoseconds of streaming that were accounted for. */
+  busNs = 0;
+  /** A member of a batch, and its place there. */
+  inBatch = 0;
+  batchIndex = 0;
+  /** Batch: how many members, which is next, how many failed, and the record of the member in progress. */
+  count = 0;
+  index = 0;
+  failures = 0;
+  child: Op | undefined;
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  /** Back to the beginning of a descriptor that stands in `descriptor`. */
+  begin(): void {
+    const d = this.descriptor;
+    this.opcode = d[1]! >>> 24;
+    this.flags = d[1]! & 0xff_ffff;
+    this.sourceLow = d[4]! | 0;
+    this.sourceHigh = d[5]! | 0;
+    this.destinationLow = d[6]! | 0;
+    this.destinationHigh = d[7]! | 0;
+    this.remaining = d[8]!;
+    this.completed = this.value = this.phase = this.result = this.status = this.ns = this.moved = this.busNs = 0;
+    this.faultHigh = this.faultLow = 0;
+    this.count = this.index = this.failures = 0;
+    this.active = 1;
+  }
+
+  advanceSource(bytes: number): void {
+    const low = (this.sourceLow >>> 0) + bytes;
+    if (low > 0xffff_ffff) this.sourceHigh = (this.sourceHigh + 1) | 0;
+    this.sourceLow = low | 0;
+  }
+  advanceDestination(bytes: number): void {
+    const low = (this.destinationLow >>> 0) + bytes;
+    if (low > 0xffff_ffff) this.destinationHigh = (this.destinationHigh + 1) | 0;
+    this.destinationLow = low | 0;
+  }
+  advance(bytes: number): void {
+    this.remaining -= bytes;
+    this.completed += bytes;
+  }
+  end(status: number): number {
+    this.status = status;
+    return Step.done;
+  }
+}
+
+/** What operations work with: the upstream port and three extents that are reused for every request. */
+export interface Io {
+  upstream: Upstream;
+  readonly a: Extent;
+  readonly b: Extent;
+  readonly c: Extent;
+  bytesRead: number;
+  bytesWritten: number;
+  pageRequests: number;
+}
+
+export const extent = (): Extent => ({ view: new Uint8Array(0), words: new Uint32Array(0), offset: 0, length: 0, ns: 0 });
+
+/**
+ * A request got another answer than success. Not present: with block-on-fault a page request goes out and the operation waits; without,
+ * it ends with a partial completion that software resumes (DSA specification, "Page Faults"). Anything else is a translation error.
+ */
+export function blocked(io: Io, op: Op, answer: number, write: number, high: number, low: number): number {
+  if (answer === TlpStatus.waiting) return Step.waiting;
+  op.faultHigh = high;
+  op.faultLow = low;
+  op.faultWrite = write ? WRITE_FAULT : 0;
+  if (answer !== TlpStatus.notPresent) return op.end(Status.translationError | op.faultWrite);
+  if (!(op.flags & Flag.blockOnFault)) return op.end(Status.pageFault | op.faultWrite);
+  io.pageRequests++;
+  if (io.upstream.pageRequest(op.pasid, high, low, op.access | write, op.id) === 0) return Step.waiting;
+  return op.end(Status.pageRequestInvalid | op.faultWrite);
+}

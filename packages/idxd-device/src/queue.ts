@@ -1,0 +1,93 @@
+/** A work queue: its entries as a ring of descriptors, and the rules by which its portals take work. DSA specification, "Work Queues". */
+
+export const WqState = { disabled: 0, enabled: 1, draining: 2 } as const;
+
+export class WorkQueue {
+  // fixed
+  readonly index: number;
+  // state
+  state: number = WqState.disabled;
+  shared = false;
+  size = 0;
+  threshold = 0;
+  priority = 0;
+  /** From WQCFG, for dedicated queues; -1: requests carry no PASID. */
+  pasid = -1;
+  privileged = 0;
+  pasidEnable = false;
+  blockOnFault = false;
+  ats = true;
+  maxTransfer = 0;
+  maxBatch = 0;
+  group = -1;
+  occupancy = 0;
+  /** Descriptors that left the queue and have no record yet. */
+  inFlight = 0;
+  #head = 0;
+  #ring = new Uint32Array(0);
+  /** Beside each entry: which portal half it came by. */
+  #ims = new Uint8Array(0);
+
+  constructor(index: number) {
+    this.index = index;
+  }
+
+  /** Empties the queue and gives it room for `size` descriptors. */
+  resize(size: number): void {
+    this.size = size;
+    this.occupancy = this.#head = 0;
+    this.#ring = new Uint32Array(size * 16);
+    this.#ims = new Uint8Array(size);
+  }
+
+  /** Whether a portal would take one more: to the size through the unlimited portals of a shared queue and all of a dedicated one, else to the threshold. */
+  hasRoom(limited: boolean): boolean {
+    return this.occupancy < (limited && this.shared ? this.threshold : this.size);
+  }
+
+  push(words: Uint32Array, at: number, ims: number): void {
+    let slot = this.#head + this.occupancy;
+    if (slot >= this.size) slot -= this.size;
+    const ring = this.#ring;
+    const to = slot * 16;
+    for (let i = 0; i < 16; i++) ring[to + i] = words[at + i]!;
+    this.#ims[slot] = ims;
+    this.occupancy++;
+  }
+
+  /** Takes the oldest; returns which portal half it came by. */
+  shift(out: Uint32Array): number {
+    const from = this.#head * 16;
+    const ring = this.#ring;
+    for (let i = 0; i < 16; i++) out[i] = ring[from + i]!;
+    const ims = this.#ims[this.#head]!;
+    this.#head = this.#head + 1 === this.size ? 0 : this.#head + 1;
+    this.occupancy--;
+    return ims;
+  }
+
+  /** Throws away what waits (of one PASID, or all); in-flight descriptors are not touched. */
+  discard(pasid = -1): void {
+    if (pasid < 0) {
+      this.occupancy = 0;
+      return;
+    }
+    const keep = this.occupancy;
+    const words = new Uint32Array(16);
+    for (let i = 0; i < keep; i++) {
+      const ims = this.shift(words);
+      if ((this.shared ? words[0]! & 0xf_ffff : this.pasid) !== pasid) this.push(words, 0, ims);
+    }
+  }
+
+  /** Whether a descriptor of this PASID waits here. */
+  holds(pasid: number): boolean {
+    if (!this.shared) return this.occupancy > 0 && this.pasid === pasid;
+    for (let i = 0; i < this.occupancy; i++) {
+      let slot = this.#head + i;
+      if (slot >= this.size) slot -= this.size;
+      if ((this.#ring[slot * 16]! & 0xf_ffff) === pasid) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,4 @@
+/** Facts of DSA: registers, tables, commands, descriptors, records. No behaviour. */
+export * from './commands.js';
+export * from './descriptor.js';
+export * from './registers.js';
