@@ -233,11 +233,11 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
   const reflect = (op.flags & F.crcBypassReflection) === 0;
   while (op.remaining > 0) {
     const read = acquireSource(io, op, op.remaining, io.a);
-    if (read !== 0) return blocked(io, op, read, 0, op.sourceHigh, op.sourceLow);
+    if (read !== 0) return crcSoFar(op, blocked(io, op, read, 0, op.sourceHigh, op.sourceLow));
     let bytes = io.a.length;
     if (destination) {
       const write = acquireDestination(io, op, bytes, io.b);
-      if (write !== 0) return blocked(io, op, write, 1, op.destinationHigh, op.destinationLow);
+      if (write !== 0) return crcSoFar(op, blocked(io, op, write, 1, op.destinationHigh, op.destinationLow));
       bytes = io.b.length;
       copy(io.a, io.b, bytes);
       io.upstream.commit(io.b);
@@ -251,8 +251,12 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
     op.moved += bytes;
     io.bytesRead += bytes;
   }
-  op.value = bypass ? reverse32(op.value) : ~op.value;
-  return op.end(Status.success);
+  return crcSoFar(op, op.end(Status.success));
+}
+/** When the operation ends, whole or in part, the record has a CRC that can seed the rest. */
+function crcSoFar(op: Op, step: number): number {
+  if (step === Step.done) op.value = op.flags & F.crcBypassInversion ? reverse32(op.value) : ~op.value;
+  return step;
 }
 const one = new Uint8Array(4);
 const oneWord = new Uint32Array(one.buffer);

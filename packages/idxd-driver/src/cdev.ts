@@ -1,0 +1,95 @@
+/**
+ * The driver's own character device, /dev/dsa/wqD.W: open binds the caller's address space to a PASID, mmap gives the queue's limited portal,
+ * write submits, close drains. Linux drivers/dma/idxd/cdev.c.
+ */
+
+import { DESCRIPTOR_BYTES, Descriptor, Opcode, RECORD_BYTES } from '@siov/idxd-device/spec';
+import { Errno, Poll } from '@siov/layout/uapi';
+import type { IdxdDriver, Wq } from './driver.js';
+import type { OpenFile, Task, VmArea } from './ports.js';
+
+export interface CdevOptions {
+  /** The way to a portal by write(): posts 64 bytes to a page frame, or enqueues them (0 taken, 1 retry). Absent: write answers EINVAL. */
+  readonly submit?: {
+    movdir64b(frame: number, offset: number, words: Uint32Array): void;
+    enqcmds(frame: number, offset: number, words: Uint32Array): number;
+  };
+  /** How often a write() to a full shared queue tries again. sysfs enqcmds_retries. */
+  readonly enqcmdsRetries?: number;
+}
+
+/** Makes the node of a user queue; returns how to remove it. */
+export function userQueue(driver: IdxdDriver, wq: Wq, options: CdevOptions = {}): { readonly path: string; remove(): void } {
+  const path = `/dev/dsa/wq${driver.id}.${wq.index}`;
+  driver.ports.kernel.register(path, { open: (task) => openQueue(driver, wq, task, options) });
+  return { path, remove: () => driver.ports.kernel.unregister(path) };
+}
+
+function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions): OpenFile | number {
+  const dedicated = wq.config.mode === 'dedicated';
+  if (!driver.enabled) return -Errno.ENXIO;
+  if (dedicated && wq.owner !== undefined) return -Errno.EBUSY;
+  const { iommu, device } = driver.ports;
+  const handle = iommu.svaBind(device.requesterId, task.mm);
+  if (typeof handle === 'number') return handle;
+  const { pasid } = handle;
+  const { mm } = task;
+  mm.pasid = pasid;
+  // A dedicated queue carries its PASID itself: off, written, on again.
+  if (dedicated) driver.disableWq(wq);
+  const error = driver.enableWq(wq, dedicated ? pasid : undefined);
+  if (error !== 0) {
+    handle.unbind();
+    return error;
+  }
+  if (dedicated) wq.owner = handle;
+  wq.clients++;
+  let mapped: VmArea | undefined;
+  const words = new Uint32Array(DESCRIPTOR_BYTES / 4);
+  const bytes = new Uint8Array(words.buffer);
+
+  return {
+    mmap(by, area) {
+      if (by.mm !== mm) return -Errno.EPERM;
+      if (area.length !== 4096) return -Errno.EINVAL;
+      area.dontCopy = true;
+      area.insert(0, driver.portalFrame(wq));
+      mapped = area;
+      return 0;
+    },
+    write(by, address, length) {
+      if (by.mm !== mm) return -Errno.EPERM;
+      if (!options.submit) return -Errno.EINVAL;
+      let done = 0;
+      for (; done + DESCRIPTOR_BYTES <= length; done += DESCRIPTOR_BYTES) {
+        const error = by.copyIn(address + done, bytes) || submit(words);
+        if (error < 0) return done > 0 ? done : error;
+      }
+      return done;
+    },
+    poll: (by) => (by.mm !== mm ? Poll.NVAL : driver.softwareErrors.length > 0 ? Poll.IN : 0),
+    close() {
+      mapped?.zap();
+      if (dedicated) {
+        driver.disableWq(wq);
+        wq.owner = undefined;
+      } else driver.drainPasid(pasid);
+      wq.clients--;
+      handle.unbind();
+    },
+  };
+
+  function submit(descriptor: Uint32Array): number {
+    if (Descriptor.get.opcode(descriptor, 0) === Opcode.batch && driver.capabilities.version < 0x200) return -Errno.EINVAL;
+    if (Descriptor.get.recordLow(descriptor, 0) % RECORD_BYTES !== 0) return -Errno.EINVAL;
+    const frame = driver.portalFrame(wq);
+    if (dedicated) {
+      options.submit!.movdir64b(frame, 0, descriptor);
+      return 0;
+    }
+    Descriptor.set.privileged(descriptor, 0, 0);
+    Descriptor.set.pasid(descriptor, 0, pasid);
+    for (let tries = options.enqcmdsRetries ?? 64; tries >= 0; tries--) if (options.submit!.enqcmds(frame, 0, descriptor) === 0) return 0;
+    return -Errno.EAGAIN;
+  }
+}

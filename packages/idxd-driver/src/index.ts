@@ -1,0 +1,8 @@
+/**
+ * The driver of the simulated kernel for Intel DSA, and its character device. The user's side of a queue has the entry point
+ * `@siov/idxd-driver/client`. Sources: Linux drivers/dma/idxd (behaviour), Documentation/ABI/stable/sysfs-driver-dma-idxd.
+ */
+export { type CdevOptions, userQueue } from './cdev.js';
+export { type Capabilities, checkConfig, type DeviceConfig, type WqConfig } from './config.js';
+export { type CompletionInterrupt, commandText, type DriverPorts, IdxdDriver, type SoftwareErrorRecord, type Wq } from './driver.js';
+export type { Interrupts, Iommu, Irq, Mm, Mmio, OpenFile, PciDevice, SvaHandle, Task, UserSpace, VmArea, Waiter } from './ports.js';
