@@ -4,7 +4,7 @@
  */
 import type { AnyLayout } from '@siov/layout';
 import { MsixTable } from './msix.js';
-import type { Mmio } from './ports.js';
+import type { BarNumber, Mmio, RootFunction } from './ports.js';
 import * as spec from './spec/config.js';
 
 export interface BarOptions {
@@ -22,8 +22,8 @@ export interface FunctionOptions {
   readonly subsystemVendorId?: number;
   readonly subsystemId?: number;
   /** 64-bit memory BARs by register number: 0, 2 or 4. */
-  readonly bars: Readonly<Partial<Record<0 | 2 | 4, BarOptions>>>;
-  readonly msix?: { readonly vectors: number; readonly bar: 0 | 2 | 4; readonly tableOffset: number; readonly pbaOffset: number };
+  readonly bars: Readonly<Partial<Record<BarNumber, BarOptions>>>;
+  readonly msix?: { readonly vectors: number; readonly bar: BarNumber; readonly tableOffset: number; readonly pbaOffset: number };
   readonly portType?: keyof typeof spec.Pcie.is.portType;
   readonly ats?: { readonly queueDepth?: number };
   readonly pri?: { readonly capacity: number };
@@ -43,7 +43,7 @@ const CAPABILITIES = 0x40;
 const EXTENDED = 0x100;
 const PCIE_AT = 0x50;
 
-export class PciFunction {
+export class PciFunction implements RootFunction {
   // fixed
   readonly options: FunctionOptions;
   readonly msix: MsixTable | undefined;
@@ -88,15 +88,18 @@ export class PciFunction {
     return this.at.pri !== 0 && spec.Pri.get.enable(this.words, this.at.pri / 4) === 1;
   }
   /** The address that a BAR decodes, in bytes, or -1 while memory decoding is off or the BAR is all ones (being sized). */
-  barAddress(bar: 0 | 2 | 4): number {
+  barAddress(bar: BarNumber): number {
     const word = spec.BAR0 / 4 + bar;
     const bytes = this.options.bars[bar]?.bytes;
     if (bytes === undefined || !this.memoryEnabled) return -1;
     const address = ((this.words[word]! & ~0xf) >>> 0) + this.words[word + 1]! * 2 ** 32;
     return address > 0 && address + bytes <= 2 ** 43 ? address : -1;
   }
+  barBytes(bar: BarNumber): number {
+    return this.options.bars[bar]?.bytes ?? 0;
+  }
   /** What lies behind a BAR: the device's own registers, with the MSI-X table and pending bits laid over them. */
-  barMmio(bar: 0 | 2 | 4): Mmio | undefined {
+  barMmio(bar: BarNumber): Mmio | undefined {
     const behind = this.options.bars[bar]?.mmio;
     const msix = this.options.msix;
     if (!behind || !msix || !this.msix || msix.bar !== bar) return behind;

@@ -5,6 +5,6 @@
 export { type Bar, type BusOptions, enumerate, lspciDump, PciDevice } from './bus.js';
 export { type BarOptions, type FunctionListener, type FunctionOptions, PciFunction } from './function.js';
 export { MsixTable, type SendMessage } from './msix.js';
-export type { AddressMap, Mmio } from './ports.js';
+export type { AddressMap, BarNumber, Mmio, RootFunction } from './ports.js';
 export { ECAM_BUS_BYTES, PciRoot } from './root.js';
 export * as config from './spec/config.js';

@@ -15,3 +15,21 @@ export interface AddressMap<R = unknown> {
   addMmio(firstFrame: number, frames: number, device: Mmio): R;
   remove(region: R): void;
 }
+
+/** 64-bit memory BARs by register number. */
+export type BarNumber = 0 | 2 | 4;
+
+/** What a root can hold: `PciFunction`, or a function that lives elsewhere (a VMM's view of an assigned device). */
+export interface RootFunction {
+  /** Bus, device and function number; the root sets it. */
+  requesterId: number;
+  /** The function calls it when a BAR may decode at another address; the root sets it. */
+  decodeChanged: () => void;
+  configRead(offset: number, width: number): number;
+  configWrite(offset: number, width: number, value: number): void;
+  /** The address that a BAR decodes, in bytes, or -1. */
+  barAddress(bar: BarNumber): number;
+  /** Size in bytes, 0 for none. */
+  barBytes(bar: BarNumber): number;
+  barMmio(bar: BarNumber): Mmio | undefined;
+}

@@ -3,8 +3,7 @@
  * functions, and their memory BARs in the physical address map.
  */
 import { requesterId } from '@siov/layout/pcie';
-import type { PciFunction } from './function.js';
-import type { AddressMap, Mmio } from './ports.js';
+import type { AddressMap, BarNumber, Mmio, RootFunction } from './ports.js';
 
 /** Bytes of configuration space of one bus. */
 export const ECAM_BUS_BYTES = 1 << 20;
@@ -15,8 +14,8 @@ export class PciRoot<R = unknown> implements Mmio {
   // fixed
   readonly #window: { readonly base: number; readonly bytes: number };
   // state
-  readonly #functions = new Map<number, PciFunction>();
-  readonly #decoded = new Map<PciFunction, Map<0 | 2 | 4, { address: number; bytes: number; region: R }>>();
+  readonly #functions = new Map<number, RootFunction>();
+  readonly #decoded = new Map<RootFunction, Map<BarNumber, { address: number; bytes: number; region: R }>>();
 
   /** `window`: the addresses that the host bridge forwards to memory BARs, in bytes. A BAR programmed elsewhere, or over another, decodes nothing. */
   constructor(options: { readonly map: AddressMap<R>; readonly window: { readonly base: number; readonly bytes: number } }) {
@@ -25,7 +24,7 @@ export class PciRoot<R = unknown> implements Mmio {
   }
 
   /** Plugs a function in at bus, device and function number. A place can hold one function. */
-  add(fn: PciFunction, device: number, number = 0, bus = 0): void {
+  add(fn: RootFunction, device: number, number = 0, bus = 0): void {
     const rid = requesterId(bus, device, number);
     if (device > 31 || number > 7 || this.#functions.has(rid))
       throw new RangeError(`PciRoot.add: ${device}.${number} on bus ${bus} is taken or does not exist`);
@@ -37,17 +36,17 @@ export class PciRoot<R = unknown> implements Mmio {
   }
 
   /** Unplugs it: its BARs leave the address map. */
-  remove(fn: PciFunction): void {
+  remove(fn: RootFunction): void {
     for (const { region } of this.#decoded.get(fn)?.values() ?? []) this.#map.remove(region);
     this.#decoded.delete(fn);
     this.#functions.delete(fn.requesterId);
     fn.decodeChanged = () => {};
   }
 
-  function(rid: number): PciFunction | undefined {
+  function(rid: number): RootFunction | undefined {
     return this.#functions.get(rid);
   }
-  get functions(): Iterable<PciFunction> {
+  get functions(): Iterable<RootFunction> {
     return this.#functions.values();
   }
 
@@ -59,7 +58,7 @@ export class PciRoot<R = unknown> implements Mmio {
     this.#functions.get(offset >>> 12)?.configWrite(offset & 0xfff, width, value);
   }
 
-  #decode(fn: PciFunction): void {
+  #decode(fn: RootFunction): void {
     const decoded = this.#decoded.get(fn)!;
     for (const bar of [0, 2, 4] as const) {
       const mmio = fn.barMmio(bar);
@@ -68,7 +67,7 @@ export class PciRoot<R = unknown> implements Mmio {
       if (!mmio || (now?.address ?? -1) === address) continue;
       if (now) this.#map.remove(now.region);
       decoded.delete(bar);
-      const { bytes } = fn.options.bars[bar]!;
+      const bytes = fn.barBytes(bar);
       if (address >= 0 && this.#free(address, bytes))
         decoded.set(bar, { address, bytes, region: this.#map.addMmio(address / 4096, bytes / 4096, mmio) });
     }
