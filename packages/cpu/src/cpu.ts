@@ -151,20 +151,19 @@ export class Cpu {
   /** 64 bytes from any address, stored at once to a 64-byte aligned one. SDM 2, "MOVDIR64B". */
   movdir64b(context: Context, dstHi: number, dstLo: number, srcHi: number, srcLo: number): void {
     if (dstLo & 63) throw new Signal('SIGSEGV', dstHi, dstLo, '#GP, MOVDIR64B to an address that is no multiple of 64');
-    this.fetch(context, srcHi, srcLo);
     this.counters[Counter.movdir64b]!++;
     this.clock.spend(this.costs.movdir64b);
-    if (!this.reach(context, dstHi, dstLo, DmaAccess.write, 64, 0)) return;
-    const { region, packet } = this;
-    const offset = this.page * 4096 + (dstLo & 0xfff);
-    const { device } = region;
-    if (!device) {
-      const at = offset >>> 2;
-      for (let i = 0; i < 16; i++) region.words[at + i] = packet[i]!;
-    } else if (device.movdir64b) {
-      if (this.trace) this.trace.emit(Event.portalWrite, PortalKind.movdir64b, 0, packet[0]! & PASID_MASK, offset);
-      device.movdir64b(offset, packet, 0);
-    } else for (let i = 0; i < 16; i++) device.write(offset + 4 * i, 4, packet[i]!);
+    // From memory to a device, both known: the device takes the words where they are.
+    if (!(srcLo & 3) && (srcLo & 0xfff) <= 0xfc0 && this.hit(context, srcHi, srcLo, DmaAccess.read)) {
+      const { words } = this.region;
+      const at = this.page * 1024 + ((srcLo & 0xfff) >>> 2);
+      if (at < words.length && this.hit(context, dstHi, dstLo, DmaAccess.write) && this.region.device?.movdir64b) {
+        this.post(dstLo, words, at);
+        return;
+      }
+    }
+    this.fetch(context, srcHi, srcLo);
+    if (this.reach(context, dstHi, dstLo, DmaAccess.write, 64, 0)) this.post(dstLo, this.packet, 0);
   }
 
   /** Enqueues 64 bytes with the PASID of IA32_PASID: the zero flag, 0 accepted or 1 retry. SDM 2, "ENQCMD". */
@@ -222,27 +221,30 @@ export class Cpu {
 
   /** Finds where an access goes: true with `region` and `page` set, false when an exit emulated it, with `answer` set. A Signal else. */
   private reach(context: Context, hi: number, lo: number, access: number, width: number, value: number): boolean {
+    return this.hit(context, hi, lo, access) || this.miss(context, hi, lo, access, width, value);
+  }
+
+  /** The TLB: true with `region` and `page` set. Small, so that it is inlined where it is used. */
+  private hit(context: Context, hi: number, lo: number, access: number): boolean {
     const { tlb } = this;
-    const page = lo >>> 12;
     const root = context.rootFrame;
-    const at = slotOf(hi, page, root);
+    const at = slotOf(hi, lo >>> 12, root);
+    // One comparison of all tags: any difference leaves a bit.
     if (
-      tlb[at] === hi &&
-      tlb[at + 1] === page &&
-      tlb[at + ROOT] === root &&
-      tlb[at + EPT] === context.eptRoot &&
-      (tlb[at + RIGHTS]! & access) === access
-    ) {
-      const region = this.regions[tlb[at + REGION]!]!;
-      const inRegion = tlb[at + FRAME]! - region.firstFrame;
-      if (inRegion >>> 0 < region.frames) {
-        this.counters[Counter.tlbHits]!++;
-        if (region !== this.region) this.region = region;
-        this.page = inRegion;
-        return true;
-      }
-    }
-    return this.miss(context, hi, lo, access, width, value);
+      (tlb[at]! ^ hi) |
+      (tlb[at + 1]! ^ (lo >>> 12)) |
+      (tlb[at + ROOT]! ^ root) |
+      (tlb[at + EPT]! ^ context.eptRoot) |
+      (access & ~tlb[at + RIGHTS]!)
+    )
+      return false;
+    const region = this.regions[tlb[at + REGION]!]!;
+    const page = tlb[at + FRAME]! - region.firstFrame;
+    if (page < 0 || page >= region.frames) return false;
+    this.counters[Counter.tlbHits]!++;
+    this.region = region;
+    this.page = page;
+    return true;
   }
 
   private miss(context: Context, hi: number, lo: number, access: number, width: number, value: number): boolean {
@@ -341,6 +343,19 @@ export class Cpu {
     }
     packet.fill(0);
     for (let i = 0; i < 64; i++) packet[i >> 2]! |= this.load(context, carry(hi, lo, i), (lo + i) | 0, 1) << (8 * (i & 3));
+  }
+
+  /** MOVDIR64B's 64 bytes arrive at the region and page that were reached. */
+  private post(lo: number, words: Uint32Array, at: number): void {
+    const { region } = this;
+    const offset = this.page * 4096 + (lo & 0xfff);
+    const { device } = region;
+    if (!device) {
+      for (let i = 0; i < 16; i++) region.words[(offset >>> 2) + i] = words[at + i]!;
+    } else if (device.movdir64b) {
+      if (this.trace) this.trace.emit(Event.portalWrite, PortalKind.movdir64b, 0, words[at]! & PASID_MASK, offset);
+      device.movdir64b(offset, words, at);
+    } else for (let i = 0; i < 16; i++) device.write(offset + 4 * i, 4, words[at + i]!);
   }
 
   private enqueue(context: Context, hi: number, lo: number): number {

@@ -42,6 +42,8 @@ export interface AddressSpaceOptions {
 
 export class AddressSpace implements AreaOwner {
   readonly counters = new Float64Array(Object.keys(Counter).length);
+  /** CR3 >>> 12, or -1 after exit. */
+  readonly rootFrame: number;
   /** The PASID this address space is bound to, or -1. Whoever binds writes it. Linux, mm_get_enqcmd_pasid. */
   pasid = -1;
   private readonly ports: AddressSpaceOptions;
@@ -58,11 +60,7 @@ export class AddressSpace implements AreaOwner {
     this.frames = ports.frames;
     this.pins = pinsOf(ports.frames);
     this.tables = new PageTables(ports.memory, ports.frames);
-  }
-
-  /** CR3 >>> 12, or -1 after exit. */
-  get rootFrame(): number {
-    return this.tables.root;
+    this.rootFrame = this.tables.root;
   }
 
   /**
@@ -246,6 +244,7 @@ export class AddressSpace implements AreaOwner {
     this.notifiers.clear();
     this.munmapRange(0, USER_END);
     this.tables.free();
+    (this as { rootFrame: number }).rootFrame = -1;
   }
 
   /** For FileMapping: one page shows. */

@@ -64,7 +64,8 @@ export class PageTables {
 
   private freeTable(frame: number, level: number): void {
     if (level > 1) {
-      const region = this.memory.regionOf(frame)!;
+      const region = this.memory.regionOf(frame);
+      if (region?.kind !== 'ram') return;
       const start = (frame - region.firstFrame) * 1024;
       for (let at = start; at < start + 1024; at += 2)
         if (present(region.words, at) && !(level <= 3 && pageSize(region.words, at))) this.freeTable(entryFrame(region.words, at), level - 1);
@@ -89,8 +90,14 @@ export class PageTables {
   }
 
   private enter(table: number, index: number): void {
-    const region = this.memory.regionOf(table)!;
-    this.words = region.words;
-    this.at = (table - region.firstFrame) * 1024 + index * 2;
+    const region = this.memory.regionOf(table);
+    if (region?.kind === 'ram') {
+      this.words = region.words;
+      this.at = (table - region.firstFrame) * 1024 + index * 2;
+    } else {
+      // Somebody's DMA overwrote a table: no memory there, so nothing is mapped.
+      this.words = new Uint32Array(2);
+      this.at = 0;
+    }
   }
 }
