@@ -7,10 +7,19 @@ import type { Frames, PhysicalMap } from './ports.js';
 
 const { present, pageSize } = PageEntry.get;
 
-/** Bits 11:0 of an entry. */
-export const Low = { present: 1, write: 2, user: 4, cacheDisable: 0x10, accessed: 0x20, dirty: 0x40, pageSize: 0x80 } as const;
-/** Bit 63, in the upper word. */
-export const EXECUTE_DISABLE = 0x8000_0000 | 0;
+const bitOf = (name: keyof typeof PageEntry.get): number => PageEntry.fields.find((field) => field.name === name)!.low;
+/** Masks of bits 11:0 of an entry. */
+export const Low = {
+  present: 1 << bitOf('present'),
+  write: 1 << bitOf('write'),
+  user: 1 << bitOf('user'),
+  cacheDisable: 1 << bitOf('cacheDisable'),
+  accessed: 1 << bitOf('accessed'),
+  dirty: 1 << bitOf('dirty'),
+  pageSize: 1 << bitOf('pageSize'),
+} as const;
+/** In the upper word. */
+export const EXECUTE_DISABLE = 1 << (bitOf('executeDisable') - 32);
 const TABLE = Low.present | Low.write | Low.user;
 const NO_WORDS = new Uint32Array(0);
 
