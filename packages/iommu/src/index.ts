@@ -8,8 +8,10 @@ export type { DriverCosts, DriverPorts, IommufdContext, IommufdDevice } from './
 export { IommuDriver } from './driver/driver.js';
 export type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './driver/types.js';
 export type * from './ports.js';
+export { UnitCounter } from './unit/counters.js';
 export type { FrontHooks, FrontOptions } from './unit/front.js';
 export { RegisterFront } from './unit/front.js';
+export { InterruptRemapper } from './unit/interrupts.js';
 export type { CacheSizes, Profile, UnitCosts } from './unit/options.js';
 export type { UnitOptions } from './unit/unit.js';
-export { IommuUnit, UnitCounter } from './unit/unit.js';
+export { IommuUnit } from './unit/unit.js';

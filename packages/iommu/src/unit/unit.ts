@@ -1,56 +1,175 @@
-/** skeleton */
+/**
+ * A remapping unit in scalable mode: the register front, the caches behind it, and translation from tables in memory. VT-d, "DMA
+ * Remapping", "Caching Translation Information".
+ */
+import { Event } from '@siov/layout/events';
+import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
 import type { Endpoint, InterruptSink, Mmio, PhysicalMap, Timer, Trace, Upstream } from '../ports.js';
-import { RegisterFront } from './front.js';
+import { Capability } from '../spec/capabilities.js';
+import { faultTraits } from '../spec/faults.js';
+import { AddressSpaces } from './address-spaces.js';
+import { UnitCounter } from './counters.js';
+import { type FrontHooks, RegisterFront } from './front.js';
+import { InterruptRemapper } from './interrupts.js';
+import { Iotlb } from './iotlb.js';
 import type { CacheSizes, Profile, UnitCosts } from './options.js';
+import { Requester } from './requester.js';
+import { Walker } from './walk.js';
 
 export interface UnitOptions {
   readonly memory: PhysicalMap;
   /** Interrupts leave here: remapped messages and the unit's own events. */
   readonly sink: InterruptSink;
-  readonly clock?: Timer;
-  readonly costs?: Partial<UnitCosts>;
-  readonly profile?: Profile;
-  readonly sizes?: CacheSizes;
-  readonly trace?: Trace;
+  /** For answers that the unit gives by itself; absent, they come at once. */
+  readonly clock?: Timer | undefined;
+  readonly costs?: Partial<UnitCosts> | undefined;
+  readonly profile?: Profile | undefined;
+  readonly sizes?: CacheSizes | undefined;
+  readonly trace?: Trace | undefined;
 }
-/** Indices into `counters`. */
-export const UnitCounter = {
-  translations: 0,
-  contextHits: 1,
-  contextMisses: 2,
-  pasidHits: 3,
-  pasidMisses: 4,
-  iotlbHits: 5,
-  iotlbMisses: 6,
-  interruptHits: 7,
-  interruptMisses: 8,
-  walkReads: 9,
-  lookupReads: 10,
-  faults: 11,
-  pageRequests: 12,
-  pageResponses: 13,
-  messages: 14,
-  invalidations: 15,
-  atsRequests: 16,
-} as const;
 
-/** A VT-d remapping unit in scalable mode. */
 export class IommuUnit implements Mmio {
+  // fixed
+  readonly counters = new Float64Array(Object.keys(UnitCounter).length);
+  readonly lookupCost: number;
+  readonly walkCost: number;
+  readonly atsCost: number;
+  // ports
+  readonly map: PhysicalMap;
+  readonly trace: Trace | undefined;
+  private readonly clock: Timer | undefined;
+  // state
   readonly front: RegisterFront;
-  readonly counters = new Float64Array(24);
+  readonly spaces: AddressSpaces;
+  readonly iotlb: Iotlb;
+  readonly walker: Walker;
+  readonly interrupts: InterruptRemapper;
+  private readonly requesters = new Map<number, Requester>();
+  private readonly answers: (() => void)[] = [];
+  private readonly answer: number;
+  /** Moves whenever what a requester remembers of an address space may have become wrong. */
+  epoch = 0;
+  /** The place in the PASID cache whose tables the walker knows, and the epoch in which it learnt them. */
+  walked = -1;
+  walkedEpoch = -1;
+
   constructor(options: UnitOptions) {
-    this.front = new RegisterFront(options);
+    const { memory, sink, clock, costs = {}, profile, sizes = {}, trace } = options;
+    this.map = memory;
+    this.trace = trace;
+    this.clock = clock;
+    this.lookupCost = costs.lookup ?? 0;
+    this.walkCost = costs.walkRead ?? 0;
+    this.atsCost = costs.atsRequest ?? 0;
+    this.front = new RegisterFront({ memory, sink, profile, trace, hooks: this.hooks() });
+    this.spaces = new AddressSpaces(this.front.structures, sizes.context ?? 64, sizes.pasid ?? 512);
+    this.iotlb = new Iotlb(sizes.iotlb ?? 4096);
+    this.walker = new Walker(memory, this.front.resolved);
+    this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64, trace);
+    this.answer = clock ? clock.handler(() => this.answers.shift()?.()) : -1;
   }
+
   read(offset: number, width: number): number {
     return this.front.read(offset, width);
   }
   write(offset: number, width: number, value: number): void {
     this.front.write(offset, width, value);
   }
-  /** The door of one function. `requesterId` 0 to 0xffff. */
-  requester(_requesterId: number, _endpoint?: Endpoint): Upstream {
-    throw new Error('skeleton');
+
+  /** The door of one function; the same one for the same requester id (0 to 0xffff), whose endpoint a later call may replace. */
+  requester(requesterId: number, endpoint?: Endpoint): Upstream {
+    if (!Number.isInteger(requesterId) || requesterId < 0 || requesterId > 0xffff)
+      throw new RangeError(`requesterId: bus, device and function in 16 bits, not ${requesterId}`);
+    let requester = this.requesters.get(requesterId);
+    if (!requester) this.requesters.set(requesterId, (requester = new Requester(this, requesterId, endpoint)));
+    else if (endpoint) requester.endpoint = endpoint;
+    return requester;
   }
-  /** An interrupt message of a requester: posted dword write to 0xFEEx_xxxx. */
-  message(_requesterId: number, _address: number, _data: number): void {}
+
+  /** An interrupt message of a requester: a posted dword write to 0xFEEx_xxxx, without PASID. */
+  message(requesterId: number, address: number, data: number): void {
+    const { interrupts, counters } = this;
+    if (this.trace) this.trace.emit(Event.message, requesterId, address, data, 0);
+    interrupts.message(requesterId, address, data);
+    counters[UnitCounter.messages] = interrupts.messages;
+    counters[UnitCounter.interruptHits] = interrupts.hits;
+    counters[UnitCounter.interruptMisses] = interrupts.misses;
+  }
+
+  /** Everything as after power-on; requesters stay. */
+  reset(): void {
+    this.front.reset();
+    this.flush();
+  }
+
+  /** Ends a request: what it answers, and a fault record where the reason asks for one. */
+  refuse(fault: number, disabled: number, requesterId: number, access: number, pasid: number, hi: number, lo: number): number {
+    const traits = faultTraits[fault]!;
+    const answer = access & DmaAccess.ats ? traits >>> 1 : 0;
+    if (answer === 2) return TlpStatus.notPresent;
+    this.counters[UnitCounter.faults]!++;
+    if (!disabled || traits & 1) this.front.recordFault(fault, requesterId, pasid, hi, lo, access);
+    return answer === 1 ? TlpStatus.completerAbort : TlpStatus.unsupportedRequest;
+  }
+
+  /** A page group response of the unit itself, after the request's caller has returned. */
+  answerLater(requester: Requester, pasid: number, group: number, code: number): void {
+    const run = (): void => requester.endpoint?.pageResponse(pasid, group, code);
+    if (!this.clock) {
+      run();
+      return;
+    }
+    this.answers.push(run);
+    this.clock.after(0, this.answer, 0);
+  }
+
+  private flush(): void {
+    this.epoch++;
+    this.spaces.clear();
+    this.iotlb.invalidate(-1, -1, 0, 0, -1);
+    this.interrupts.invalidate(0, -1);
+  }
+
+  private hooks(): FrontHooks {
+    const count = (counter: number): void => {
+      this.counters[counter]!++;
+    };
+    return {
+      translationEnabled: () => {
+        this.epoch++;
+      },
+      rootChanged: () => {
+        if (Capability.get.setRootFlushes(this.front.resolved.capability, 0)) this.flush();
+      },
+      interruptTableChanged: () => {
+        if (Capability.get.setIrtaFlushes(this.front.resolved.capability, 0)) this.interrupts.invalidate(0, -1);
+      },
+      contextChanged: (granularity, _domainId, sourceId, functionMask) => {
+        count(UnitCounter.contextInvalidations);
+        this.epoch++;
+        this.spaces.contextChanged(granularity, sourceId, functionMask);
+      },
+      pasidChanged: (granularity, domainId, pasid) => {
+        count(UnitCounter.pasidInvalidations);
+        this.epoch++;
+        this.spaces.pasidChanged(granularity, domainId, pasid);
+      },
+      iotlbInvalidated: (domainId, pasid, hi, lo, pages) => {
+        count(UnitCounter.iotlbInvalidations);
+        this.iotlb.invalidate(domainId, pasid, hi, lo, pages);
+      },
+      deviceTlbInvalidated: (requesterId, pasid, hi, lo, bytes) => {
+        count(UnitCounter.deviceTlbInvalidations);
+        this.requesters.get(requesterId)?.endpoint?.invalidate?.(pasid, hi, lo, bytes);
+      },
+      interruptEntriesChanged: (index, entries) => {
+        count(UnitCounter.interruptInvalidations);
+        this.interrupts.invalidate(index, entries);
+      },
+      pageResponse: (requesterId, pasid, group, code) => {
+        count(UnitCounter.pageResponses);
+        this.requesters.get(requesterId)?.endpoint?.pageResponse(pasid, group, code);
+      },
+    };
+  }
 }

@@ -1,0 +1,355 @@
+/**
+ * The door of one function into the unit: translation of its requests, its interrupt messages, its page requests. The hot path of the
+ * package: nothing is allocated, addresses are int32 words, and what the caches said of the address space last used is kept in fields,
+ * good as long as the unit's `epoch` stays (any invalidation or replacement in the context and PASID caches moves it).
+ */
+import { Event } from '@siov/layout/events';
+import { DmaAccess, NO_PASID, PageResponse, TlpStatus } from '@siov/layout/pcie';
+import type { Endpoint, Extent, Region, Upstream } from '../ports.js';
+import { Fault } from '../spec/faults.js';
+import { PasidEntry } from '../spec/structures.js';
+import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
+import { UnitCounter } from './counters.js';
+import { FRAME, type Iotlb, RIGHTS, Right } from './iotlb.js';
+import { frameOf } from './memory.js';
+import { Queued } from './page-requests.js';
+import type { IommuUnit } from './unit.js';
+
+const { passThrough, secondStage } = PasidEntry.is.type;
+/** 4 KiB pages of an IOTLB entry less one, by the size class in its tag. */
+const WITHIN = Int32Array.of(0, 0, 0x1ff, 0x3_ffff);
+/** No extent is longer. */
+const LONGEST = 0x4000_0000;
+/** No page number (bits 31:12 of an address) is this. */
+const NO_AHEAD = 1 << 21;
+/** No PASID, and not NO_PASID either. */
+const UNSELECTED = -2;
+const { translations, contextHits, contextMisses, pasidHits, pasidMisses, iotlbHits, iotlbMisses, atsRequests } = UnitCounter;
+const { read, write, supervisorWrite, execute, user, dirty } = Right;
+
+/** Rights that a request needs, by DmaAccess bits and, from 8 on, with WPE = 1. A supervisor ignores U/S, and R/W unless WPE. */
+const NEED = Int32Array.from({ length: 16 }, (_, i) => {
+  const supervisor = (i & DmaAccess.privileged) !== 0;
+  const writes = (supervisor && i < 8 ? supervisorWrite : write) | dirty;
+  return (i & DmaAccess.write ? writes : read) | (supervisor ? 0 : user) | (i & DmaAccess.execute ? execute : 0);
+});
+
+export class Requester implements Upstream {
+  // fixed
+  readonly requesterId: number;
+  private readonly tag: number;
+  // ports
+  private readonly unit: IommuUnit;
+  private readonly counters: Float64Array;
+  private readonly iotlb: Iotlb;
+  private readonly entries: Int32Array;
+  endpoint: Endpoint | undefined;
+  // state: the address space last used
+  private epoch = -1;
+  private pasid = UNSELECTED;
+  /** DmaAccess bits that this address space refuses, so that the long way says why. */
+  private refuses = 0;
+  /** Output is input: translation off, or pass-through. */
+  private straight = false;
+  private faultDisable = 0;
+  private domainId = 0;
+  private iotlbPasid = 0;
+  private salt = 0;
+  private needs = 0;
+  private second = false;
+  /** Places in the context and PASID caches. */
+  private contextAt = 0;
+  private spaceAt = 0;
+  // state: the region last given out
+  private region: Region;
+  // state: a page that was translated ahead, and turned out not to follow: its next use is not counted again
+  private aheadHi = 0;
+  private aheadLo = NO_AHEAD;
+  private aheadPasid = NO_PASID;
+  // state: the modelled cost of the request in hand
+  private ns = 0;
+  // state: a write to the interrupt range between acquire and commit
+  private readonly messageWords = new Uint32Array(1);
+  private readonly messageBytes = new Uint8Array(this.messageWords.buffer);
+  private messageAddress = 0;
+
+  constructor(unit: IommuUnit, requesterId: number, endpoint: Endpoint | undefined) {
+    this.unit = unit;
+    this.requesterId = requesterId;
+    this.tag = tagOf(requesterId);
+    this.endpoint = endpoint;
+    this.counters = unit.counters;
+    this.iotlb = unit.iotlb;
+    this.entries = unit.iotlb.data;
+    this.region = unit.walker.memory.region;
+  }
+
+  acquire(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, counters, entries } = this;
+    this.ns = 0;
+    if (unit.trace) unit.trace.emit(Event.translate, this.requesterId, pasid, hi, lo);
+    if (pasid === NO_PASID && hi === 0 && lo >>> 20 === 0xfee) return this.interruptRange(access, lo, max, out);
+    if (pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) {
+      const fault = this.select(access, pasid);
+      if (fault !== Fault.none) return this.refuse(fault, access, pasid, hi, lo);
+    } else if (unit.front.translationEnabled) {
+      counters[contextHits]!++;
+      counters[pasidHits]!++;
+    }
+    if (max > LONGEST) max = LONGEST;
+    if (this.straight) return this.identity(access, pasid, hi, lo, max, out);
+    const found = this.translate(access, hi, lo);
+    if (found < 0) return this.refuse(-found, access, pasid, hi, lo);
+    if (lo >> 12 === this.aheadLo) this.countedAhead(access, pasid, hi);
+    let within = WITHIN[entries[found]! & 3]!;
+    const first = entries[found + FRAME]! + ((lo >>> 12) & within);
+    const offset = lo & 0xfff;
+    // Bytes from `offset` of the first frame on that are known to be contiguous.
+    let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
+    while (length < max) {
+      const nextLo = (lo + length) | 0;
+      const nextHi = nextLo >>> 0 < lo >>> 0 ? (hi + 1) | 0 : hi;
+      if (pasid === NO_PASID && nextHi === 0 && nextLo >>> 20 === 0xfee) break;
+      const next = this.translate(access, nextHi, nextLo);
+      if (next < 0) break;
+      within = WITHIN[entries[next]! & 3]!;
+      if (entries[next + FRAME]! + ((nextLo >>> 12) & within) !== first + ((offset + length) >>> 12)) {
+        this.aheadHi = nextHi;
+        this.aheadLo = nextLo >> 12;
+        this.aheadPasid = pasid;
+        break;
+      }
+      length += ((within + 1) << 12) - (nextLo & (within << 12));
+    }
+    if (length > max) length = max;
+    if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
+    return this.fill(first, offset, length, out);
+  }
+
+  commit(out: Extent): void {
+    if (out.view === this.messageBytes) this.message(this.messageAddress, this.messageWords[0]!);
+  }
+
+  message(address: number, data: number): void {
+    this.unit.message(this.requesterId, address, data);
+  }
+
+  pageRequest(pasid: number, hi: number, lo: number, access: number, group: number): number {
+    const { unit } = this;
+    if (!unit.front.translationEnabled) return 1;
+    access &= ~DmaAccess.ats;
+    const context = this.context();
+    const flags = context < 0 ? 0 : unit.spaces.contexts.data[context + Context.flags]!;
+    if (context >= 0) this.faultDisable = flags & ContextFlag.faultDisable;
+    let fault: number = Fault.none;
+    if (context < 0) fault = -context;
+    else if (!(flags & ContextFlag.pageRequests)) fault = Fault.pageRequestsDisabled;
+    else if (pasid !== NO_PASID && !(flags & ContextFlag.pasid)) fault = Fault.pasidDisabled;
+    if (fault !== Fault.none) {
+      this.refuse(fault, access, pasid, hi, lo);
+      return 1;
+    }
+    // The unit forgets what it knows of the page before it tells software.
+    if (this.select(0, pasid) === Fault.none) this.iotlb.invalidate(this.domainId, this.iotlbPasid, hi, lo & ~0xfff, 1);
+    const queued = unit.front.queuePageRequest(this.requesterId, pasid, hi, lo, access, group, true);
+    if (queued === Queued.absent) return 1;
+    if (queued === Queued.overflow) unit.answerLater(this, pasid, group, PageResponse.success);
+    else this.counters[UnitCounter.pageRequests]!++;
+    return 0;
+  }
+
+  /** The IOTLB entry that answers a request of the selected address space, walking if need be; or minus a fault reason. */
+  private translate(access: number, hi: number, lo: number): number {
+    const { counters } = this;
+    const { lookupCost, atsCost } = this.unit;
+    counters[translations]!++;
+    this.ns += lookupCost;
+    if (access & DmaAccess.ats) {
+      counters[atsRequests]!++;
+      this.ns += atsCost;
+    }
+    const need = NEED[(access & 7) | this.needs]!;
+    const at = this.iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
+    if (at >= 0 && (this.entries[at + RIGHTS]! & need) === need) {
+      counters[iotlbHits]!++;
+      return at;
+    }
+    return this.walk(at, access, hi, lo);
+  }
+
+  private walk(old: number, access: number, hi: number, lo: number): number {
+    const { unit, counters } = this;
+    const { walker } = unit;
+    counters[iotlbMisses]!++;
+    if (unit.trace) unit.trace.emit(Event.cacheMiss, IOTLB, this.pasid, hi, lo);
+    if (unit.walked !== this.spaceAt || unit.walkedEpoch !== unit.epoch) {
+      unit.spaces.select(walker, this.spaceAt);
+      unit.walked = this.spaceAt;
+      unit.walkedEpoch = unit.epoch;
+    }
+    const before = walker.reads;
+    const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
+    const reads = walker.reads - before;
+    counters[UnitCounter.walkReads]! += reads;
+    this.ns += reads * unit.walkCost;
+    if (fault !== Fault.none) return -fault;
+    return this.iotlb.insert(old, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
+  }
+
+  /** Takes back the count of a hit on a page that was translated, and counted, ahead. */
+  private countedAhead(access: number, pasid: number, hi: number): void {
+    if (hi !== this.aheadHi || pasid !== this.aheadPasid) return;
+    const { counters, unit } = this;
+    this.aheadLo = NO_AHEAD;
+    counters[translations]!--;
+    counters[iotlbHits]!--;
+    this.ns -= unit.lookupCost;
+    if (!(access & DmaAccess.ats)) return;
+    counters[atsRequests]!--;
+    this.ns -= unit.atsCost;
+  }
+
+  /** The place of this requester's context in its cache, or minus a fault reason. */
+  private context(): number {
+    const { unit, counters } = this;
+    let at = this.contextAt;
+    if (unit.spaces.contexts.data[at] !== this.tag) at = unit.spaces.findContext(this.tag);
+    if (at >= 0) counters[contextHits]!++;
+    else {
+      counters[contextMisses]!++;
+      const before = unit.front.structures.reads;
+      at = unit.spaces.loadContext(this.tag);
+      this.countReads(before);
+      if (at < 0) {
+        this.faultDisable = unit.spaces.faultDisable;
+        return at;
+      }
+      unit.epoch++;
+    }
+    this.contextAt = at;
+    return at;
+  }
+
+  /** Makes the address space that a request names the one in the fields. Returns a fault reason. */
+  private select(access: number, pasid: number): number {
+    const { unit, counters } = this;
+    this.pasid = UNSELECTED;
+    if (!unit.front.translationEnabled) {
+      this.straight = true;
+      this.faultDisable = 1;
+      return this.selected(pasid, 0);
+    }
+    const context = this.context();
+    if (context < 0) return -context;
+    const from = unit.spaces.contexts.data;
+    const flags = from[context + Context.flags]!;
+    this.faultDisable = flags & ContextFlag.faultDisable;
+    if (access & DmaAccess.ats && !(flags & ContextFlag.deviceTlb)) return Fault.deviceTlbDisabled;
+    if (pasid !== NO_PASID && !(flags & ContextFlag.pasid)) return Fault.pasidDisabled;
+    const number = pasid === NO_PASID ? from[context + Context.ridPasid]! : pasid;
+    let at = unit.spaces.findSpace(this.tag, number);
+    if (at >= 0) counters[pasidHits]!++;
+    else {
+      counters[pasidMisses]!++;
+      const before = unit.front.structures.reads;
+      at = unit.spaces.loadSpace(this.tag, number, context);
+      this.countReads(before);
+      if (at < 0) {
+        this.faultDisable = unit.spaces.faultDisable;
+        return -at;
+      }
+      unit.epoch++;
+    }
+    const space = unit.spaces.spaces.data;
+    const spaceFlags = space[at + Space.flags]!;
+    const type = space[at + Space.type]!;
+    this.spaceAt = at;
+    this.faultDisable = spaceFlags & SpaceFlag.faultDisable;
+    this.straight = type === passThrough;
+    this.second = type === secondStage;
+    this.domainId = space[at + Space.domainId]!;
+    this.iotlbPasid = space[at + Space.iotlbPasid]!;
+    this.salt = space[at + Space.salt]!;
+    this.needs = spaceFlags & SpaceFlag.writeProtect ? 8 : 0;
+    const supervisor = this.straight || this.second || spaceFlags & SpaceFlag.supervisor;
+    if (access & DmaAccess.privileged && !supervisor) return Fault.supervisorRefused;
+    return this.selected(pasid, (supervisor ? 0 : DmaAccess.privileged) | (flags & ContextFlag.deviceTlb ? 0 : DmaAccess.ats));
+  }
+
+  private selected(pasid: number, refuses: number): number {
+    this.pasid = pasid;
+    this.refuses = refuses;
+    this.epoch = this.unit.epoch;
+    return Fault.none;
+  }
+
+  /** Counts and charges the structure reads since `before`. */
+  private countReads(before: number): void {
+    const reads = this.unit.front.structures.reads - before;
+    this.counters[UnitCounter.lookupReads]! += reads;
+    this.ns += reads * this.unit.walkCost;
+  }
+
+  /** Translation off, or pass-through: output is input. */
+  private identity(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, counters } = this;
+    counters[translations]!++;
+    this.ns += unit.lookupCost;
+    if (access & DmaAccess.ats) {
+      counters[atsRequests]!++;
+      this.ns += unit.atsCost;
+    }
+    if (hi >>> (unit.front.resolved.hostAddressWidth - 32)) return this.refuse(Fault.beyondHostWidth, access, pasid, hi, lo);
+    const frame = frameOf(hi, lo);
+    if (frame >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
+    return this.fill(frame, lo & 0xfff, max, out);
+  }
+
+  /** Gives out memory: at most `length` bytes from `offset` of a frame, less where the region or the interrupt range ends it. */
+  private fill(frame: number, offset: number, length: number, out: Extent): number {
+    let { region } = this;
+    if ((frame - region.firstFrame) >>> 0 >= region.frames) {
+      const found = this.unit.map.regionOf(frame);
+      if (found === undefined || found.kind !== 'ram') return TlpStatus.unsupportedRequest;
+      this.region = region = found;
+    }
+    const start = region.firstFrame;
+    if (offset + length > 4096) length = this.within(frame, offset, length, start + region.frames);
+    if (out.view !== region.bytes) {
+      out.view = region.bytes;
+      out.words = region.words;
+    }
+    out.offset = (frame - start) * 4096 + offset;
+    out.length = length;
+    out.ns = this.ns;
+    return TlpStatus.success;
+  }
+
+  private within(frame: number, offset: number, length: number, end: number): number {
+    const stop = frame < INTERRUPT_FRAME && end > INTERRUPT_FRAME ? INTERRUPT_FRAME : end;
+    return (offset + length + 0xfff) >>> 12 > stop - frame ? (stop - frame) * 4096 - offset : length;
+  }
+
+  /** A request without PASID to 0xFEEx_xxxx: an interrupt message when it is a dword write, an error otherwise. */
+  private interruptRange(access: number, lo: number, max: number, out: Extent): number {
+    if (!(access & DmaAccess.write) || access & DmaAccess.ats || lo & 3 || max < 4) {
+      this.faultDisable = this.unit.front.translationEnabled ? 0 : 1;
+      this.pasid = UNSELECTED;
+      return this.refuse(Fault.interruptRange, access, NO_PASID, 0, lo);
+    }
+    this.messageAddress = lo;
+    out.view = this.messageBytes;
+    out.words = this.messageWords;
+    out.offset = 0;
+    out.length = 4;
+    out.ns = 0;
+    return TlpStatus.success;
+  }
+
+  private refuse(fault: number, access: number, pasid: number, hi: number, lo: number): number {
+    return this.unit.refuse(fault, this.faultDisable, this.requesterId, access, pasid, hi, lo);
+  }
+}
+const INTERRUPT_FRAME = 0xf_ee00;
+/** `cache` of the trace's cacheMiss. */
+const IOTLB = 2;

@@ -1,0 +1,280 @@
+/**
+ * The page walks: first stage, second stage, and nested, where every first-stage table pointer and the result pass through the second
+ * stage. Rules in the specification's order, per entry: access, present, reserved bits, rights, accessed and dirty. VT-d, "First-Stage
+ * Translation", "Second-Stage Translation", "Nested Translation". Nothing is allocated; addresses are two int32 words, tables page frames.
+ */
+import { DmaAccess } from '@siov/layout/pcie';
+import type { PhysicalMap } from '../ports.js';
+import { Capability, ExtendedCapability } from '../spec/capabilities.js';
+import { Fault } from '../spec/faults.js';
+import { Right } from './iotlb.js';
+import { frameOf, MemoryWords } from './memory.js';
+import type { Resolved } from './options.js';
+
+const {
+  beyondGuestWidth,
+  firstStageAccess,
+  firstStageNotPresent,
+  firstStageReserved,
+  firstStageRootAccess,
+  nestedBeyondWidth,
+  nestedRootRead,
+  nestedTableRead,
+  nestedTableWrite,
+  none,
+  notCanonical,
+  notExecutable,
+  notUser,
+  readRefused,
+  secondStageAccess,
+  secondStageNoRight,
+  secondStageReserved,
+  secondStageRootAccess,
+  writeRefused,
+} = Fault;
+// The entries' bits, as the loops test them: SecondStageEntry and PageEntry of the layouts.
+const PRESENT = 1;
+const WRITE = 2;
+const USER = 4;
+const FS_ACCESSED = 0x20;
+const FS_DIRTY = 0x40;
+const PAGE_SIZE = 0x80;
+const EXTENDED_ACCESSED = 0x400;
+const SS_ACCESSED = 0x100;
+const SS_DIRTY = 0x200;
+const SNOOP = 0x800;
+/**
+ * Bits of a leaf's low word that must be 0, by level; at a level where no leaf may be, PS itself. Below a large leaf's size, address bits
+ * (bit 12 of a first-stage one is PAT).
+ */
+const leafMasks = (has2M: boolean, has1G: boolean, from: number, leaf: number): Int32Array =>
+  Int32Array.of(0, leaf, has2M ? (2 ** 21 - from) | leaf : PAGE_SIZE, has1G ? (2 ** 30 - from) | leaf : PAGE_SIZE, PAGE_SIZE, PAGE_SIZE);
+/** 4 KiB pages of a leaf less one, and the shift of its size, by level. */
+const WITHIN = Int32Array.of(0, 0, 0x1ff, 0x3_ffff);
+const SHIFT = Int32Array.of(0, 12, 21, 30);
+
+/** Bits 29:12 of an address: the indices of levels 2 and 1. */
+const lower = (lo: number): number => (lo >>> 12) & 0x3_ffff;
+/** Bits 61:30 of an address: the indices of levels 5 (bits 26:18 here), 4 and 3. */
+const upper = (hi: number, lo: number): number => (hi << 2) | (lo >>> 30);
+/** Index into the table of a level, from the two halves. */
+const index = (level: number, up: number, low: number): number =>
+  level === 1 ? low & 511 : level === 2 ? low >>> 9 : level === 3 ? up & 511 : level === 4 ? (up >>> 9) & 511 : (up >>> 18) & 511;
+
+export class Walker {
+  // fixed
+  private readonly beyond: number;
+  private readonly secondReserved: number;
+  private readonly firstLeaf: Int32Array;
+  private readonly secondLeaf: Int32Array;
+  // ports
+  readonly memory: MemoryWords;
+  // state: the address space walked, set by `select`
+  private firstHi = 0;
+  private firstLo = 0;
+  private firstLevels = 4;
+  private secondFrame = 0;
+  private secondLevels = 4;
+  private nested = false;
+  private writeProtect = false;
+  private extendedAccessed = false;
+  private keepsDirty = false;
+  // state: the result of the last walk
+  /** Frame of the 4 KiB page asked for. */
+  frame = 0;
+  /** 12, 21 or 30. */
+  shift = 12;
+  /** Right bits. */
+  rights = 0;
+  /** Entries read since the start. */
+  reads = 0;
+  private leafWords: Uint32Array;
+  private leafAt = 0;
+
+  constructor(map: PhysicalMap, { capability, extended, hostAddressWidth }: Resolved) {
+    this.memory = new MemoryWords(map);
+    this.leafWords = this.memory.words;
+    this.beyond = ~(2 ** (hostAddressWidth - 32) - 1) & 0xf_ffff;
+    this.secondReserved = this.beyond | 0x4000_0000;
+    this.firstLeaf = leafMasks(true, Capability.get.firstStage1G(capability, 0) === 1, 0x2000, 0);
+    const large = Capability.get.secondStageLargePages(capability, 0);
+    const snoop = ExtendedCapability.get.snoopControl(extended, 0) ? 0 : SNOOP;
+    this.secondLeaf = leafMasks((large & 1) !== 0, (large & 2) !== 0, 0x1000, snoop);
+  }
+
+  /** Chooses tables: `flags` as the PASID cache keeps them (see translation.ts). */
+  select(
+    firstHi: number,
+    firstLo: number,
+    firstLevels: number,
+    secondFrame: number,
+    secondLevels: number,
+    nested: boolean,
+    writeProtect: boolean,
+    extended: boolean,
+    keepsDirty: boolean,
+  ): void {
+    this.firstHi = firstHi;
+    this.firstLo = firstLo;
+    this.firstLevels = firstLevels;
+    this.secondFrame = secondFrame;
+    this.secondLevels = secondLevels;
+    this.nested = nested;
+    this.writeProtect = writeProtect;
+    this.extendedAccessed = extended;
+    this.keepsDirty = keepsDirty;
+  }
+
+  /** Second stage alone. Returns a fault reason; on none, `frame`, `shift` and `rights` hold the result. */
+  secondStage(hi: number, lo: number, access: number): number {
+    const write = (access & DmaAccess.write) !== 0;
+    const fault = this.second(hi, lo, write ? WRITE : PRESENT);
+    if (fault) return fault;
+    const dirty = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? Right.dirty : 0;
+    this.rights |= (this.rights & WRITE) << 1;
+    this.rights |= Right.execute | Right.user | dirty;
+    return none;
+  }
+
+  /** First stage, alone or nested. `access`: DmaAccess bits. */
+  firstStage(hi: number, lo: number, access: number): number {
+    const top = this.firstLevels;
+    const sign = top === 4 ? hi >> 15 : hi >> 24;
+    if (sign !== 0 && sign !== -1) return notCanonical;
+    const { nested, memory } = this;
+    const up = upper(hi, lo);
+    const down = lower(lo);
+    const accessed = FS_ACCESSED | (this.extendedAccessed ? EXTENDED_ACCESSED : 0);
+    let tableHi = this.firstHi;
+    let tableLo = this.firstLo;
+    let all = WRITE | USER;
+    let noExecute = 0;
+    let tableRights = WRITE;
+    for (let level = top; ; level--) {
+      let frame: number;
+      if (nested) {
+        const fault = this.second(tableHi, tableLo, PRESENT);
+        if (fault !== none) return tableFault(fault, level === top);
+        frame = this.frame;
+        tableRights = this.rights;
+      } else frame = frameOf(tableHi, tableLo);
+      const base = memory.at(frame);
+      if (base < 0) return level === top ? firstStageRootAccess : firstStageAccess;
+      const { words } = memory;
+      const at = base + (index(level, up, down) << 1);
+      const low = words[at]! | 0;
+      const high = words[at + 1]! | 0;
+      this.reads++;
+      if (!(low & PRESENT)) return firstStageNotPresent;
+      const leaf = level === 1 || (low & PAGE_SIZE) !== 0;
+      if ((leaf && low & this.firstLeaf[level]!) || (!nested && high & this.beyond)) return firstStageReserved;
+      all &= low;
+      noExecute |= high >>> 31;
+      let set = accessed;
+      if (leaf) {
+        const fault = this.refused(all, noExecute, access);
+        if (fault !== none) return fault;
+        if (access & DmaAccess.write) set |= FS_DIRTY;
+      }
+      if ((low & set) !== set) {
+        if (!(tableRights & WRITE)) return nestedTableWrite;
+        words[at] = low | set;
+        if (nested && this.keepsDirty) this.leafWords[this.leafAt]! |= SS_DIRTY;
+      }
+      tableHi = high & 0xf_ffff;
+      tableLo = low & ~0xfff;
+      if (!leaf) continue;
+      const rights = (all & USER ? Right.user : 0) | (noExecute ? 0 : Right.execute) | ((low | set) & FS_DIRTY ? Right.dirty : 0);
+      return this.finish(lo, tableHi, tableLo, level, all & WRITE, rights, access);
+    }
+  }
+
+  /** The first stage's result: a host address, or the second stage's input. */
+  private finish(lo: number, outHi: number, outLo: number, level: number, write: number, rights: number, access: number): number {
+    const within = WITHIN[level]!;
+    const shift = SHIFT[level]!;
+    // The leaf's address bits below its size are reserved or PAT; the request's take their place.
+    const pageLo = (outLo & ~(within << 12)) | (lo & (within << 12));
+    if (!this.nested) {
+      this.frame = frameOf(outHi, pageLo);
+      this.shift = shift;
+      this.rights = rights | Right.read | write | Right.supervisorWrite;
+      return none;
+    }
+    const fault = this.second(outHi, pageLo, access & DmaAccess.write ? WRITE : PRESENT);
+    if (fault) return fault;
+    const kept = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? -1 : ~Right.dirty;
+    const second = this.rights;
+    this.rights = (rights & kept) | (second & Right.read) | (second & write) | ((second & WRITE) << 1) | Right.nested;
+    if (shift < this.shift) this.shift = shift;
+    return none;
+  }
+
+  /** The leaf's verdict on a request. Rights are those of all levels together. */
+  private refused(all: number, noExecute: number, access: number): number {
+    const supervisor = (access & DmaAccess.privileged) !== 0;
+    if (!supervisor && !(all & USER)) return notUser;
+    if (access & DmaAccess.execute && noExecute) return notExecutable;
+    if (access & DmaAccess.write && !(all & WRITE) && (!supervisor || this.writeProtect)) return writeRefused;
+    return none;
+  }
+
+  /** One walk of the second stage. `need`: 1 read, 2 write. Leaves frame, shift, rights (R and W bits), and with A/D where the leaf lies. */
+  private second(hi: number, lo: number, need: number): number {
+    const top = this.secondLevels;
+    if ((top === 4 ? hi >>> 16 : top === 3 ? hi >>> 7 : hi >>> 25) !== 0) return beyondGuestWidth;
+    const { keepsDirty, secondReserved, memory } = this;
+    const up = upper(hi, lo);
+    const down = lower(lo);
+    let frame = this.secondFrame;
+    let rights = 3;
+    let level = top;
+    for (;;) {
+      // Within one region, nothing is called between the steps.
+      const { firstFrame, frames } = memory.region;
+      const { words } = memory;
+      while ((frame - firstFrame) >>> 0 < frames) {
+        const at = ((frame - firstFrame) << 10) + (index(level, up, down) << 1);
+        const low = words[at]! | 0;
+        const high = words[at + 1]! | 0;
+        rights &= low;
+        frame = (high << 20) | (low >>> 12);
+        let fault: number = none;
+        if (rights === 0) fault = secondStageNoRight;
+        else if (high & secondReserved) fault = secondStageReserved;
+        else if (level !== 1 && (low & PAGE_SIZE) === 0) {
+          if (low & SNOOP) fault = secondStageReserved;
+          else {
+            if (keepsDirty && !(low & SS_ACCESSED)) words[at] = low | SS_ACCESSED;
+            level--;
+            continue;
+          }
+        } else if (low & this.secondLeaf[level]!) fault = secondStageReserved;
+        else if (!(rights & need)) fault = need === WRITE ? writeRefused : readRefused;
+        this.reads += top - level + 1;
+        if (fault !== none) return fault;
+        if (keepsDirty) {
+          words[at] = low | SS_ACCESSED | (need === WRITE ? SS_DIRTY : 0);
+          this.leafWords = words;
+          this.leafAt = at;
+        }
+        const within = WITHIN[level]!;
+        this.frame = (frame & ~within) | (down & within);
+        this.shift = SHIFT[level]!;
+        this.rights = rights;
+        return none;
+      }
+      if (memory.at(frame) < 0) {
+        this.reads += top - level;
+        return level === top ? secondStageRootAccess : secondStageAccess;
+      }
+    }
+  }
+}
+
+/** What a second-stage fault on the way to a first-stage table is called. */
+const tableFault = (fault: number, top: boolean): number => {
+  if (fault === beyondGuestWidth) return nestedBeyondWidth;
+  if (fault === secondStageNoRight || fault === readRefused) return top ? nestedRootRead : nestedTableRead;
+  return fault;
+};
