@@ -106,6 +106,12 @@ export class Client {
     p.view[r] = 0;
   }
 
+  /** Overwrites one word of the slot's descriptor: operands that `prepare` has no argument for. */
+  patch(slot: number, word: number, value: number): void {
+    const d = this.#process.words(this.#descriptorHigh, (this.#descriptorLow + slot * 64) | 0, 1);
+    this.#process.view[d + word] = value;
+  }
+
   /** Writes the slot's descriptor to the portal: 0 taken (a posted write always says so), 1 try again later. */
   submit(slot: number): number {
     const p = this.#process;
