@@ -173,7 +173,7 @@ export class IdxdDevice {
     return {
       read: (offset, width) => {
         if (offset >= Table.wqConfig && offset < Table.ims) this.#refresh();
-        return regs.read(offset, width) >>> 0;
+        return regs.read(offset, width);
       },
       write: (offset, width, value) => this.#write(offset, width, value),
     };

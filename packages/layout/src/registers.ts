@@ -28,7 +28,7 @@ export interface RegisterFile<R extends Record<string, RegisterRow>> {
   readonly words: Uint32Array;
   /** The word index of a register (element `index` of an array). */
   at(row: keyof R & string, index?: number): number;
-  /** A software read of 1, 2 or 4 bytes; 0 where nothing is declared. */
+  /** A software read of 1, 2 or 4 bytes, unsigned; 0 where nothing is declared. */
   read(offset: number, width: number): number;
   /** A software write: read-only and reserved bits keep, W1C bits clear. Returns the row that was written, or undefined. */
   write(offset: number, width: number, value: number): keyof R | undefined;
@@ -62,7 +62,7 @@ export function registerFile<const R extends Record<string, RegisterRow>>(size: 
     words,
     at,
     find: (offset) => slots[offset >>> 2],
-    read: (offset, width) => ((words[offset >>> 2] ?? 0) >>> (8 * (offset & 3))) & (width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1),
+    read: (offset, width) => (((words[offset >>> 2] ?? 0) >>> (8 * (offset & 3))) & (width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1)) >>> 0,
     write(offset, width, value) {
       const slot = slots[offset >>> 2];
       if (!slot) return undefined;

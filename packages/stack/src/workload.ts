@@ -51,6 +51,8 @@ export interface WorkloadOptions {
   readonly costs?: { readonly prepare: number; readonly harvest: number; readonly notice: number };
   /** Wall clock in milliseconds, for the time the submit-and-poll loop takes. */
   readonly wallClock?: () => number;
+  /** Called once when the queue is open and the buffers are there: counters before it are set-up. */
+  readonly ready?: () => void;
   /** Hears how far it is, in bytes. */
   readonly progress?: (done: number) => void;
 }
@@ -218,6 +220,7 @@ export class Workload implements Program {
     this.#destinationAt = this.#reserve(task, room, huge, this.#o.touch ?? true);
     if (this.#o.op === 'dualcast') this.#second = this.#reserve(task, room, huge, this.#o.touch ?? true);
     this.#setup = clock.now - from;
+    this.#o.ready?.();
     this.#phase = 'window';
   }
   #reserve(task: UserTask, bytes: number, flags: number, touch: boolean): number {

@@ -1,0 +1,51 @@
+/** The mdev parent: the idxd driver's dedicated queues of type mdev, each of which can become a virtual device of type 1dwq-v1. */
+import type { IdxdDriver, Wq } from '@siov/idxd-driver';
+import { Errno } from '@siov/layout/uapi';
+import type { VfioDevice } from '@siov/vfio-mdev';
+import type { PasidDomains } from './ports.js';
+import { Vdev } from './vdev.js';
+
+/** The one type there is. Linux's name for it: idxd-1dwq-v1. */
+export const TYPE_1DWQ = '1dwq-v1';
+
+/** What the mdev bus asks of a parent. */
+export interface IdxdMdevParent {
+  readonly name: string;
+  readonly driverName: 'idxd';
+  readonly types: readonly { readonly name: string; readonly description: string; available(): number }[];
+  create(type: string, uuid: string): VfioDevice | number;
+  remove(device: VfioDevice): void;
+  /** The virtual devices that live, by uuid. */
+  readonly devices: ReadonlyMap<string, Vdev>;
+}
+
+export function idxdMdevParent({ driver, iommu }: { readonly driver: IdxdDriver; readonly iommu: PasidDomains }): IdxdMdevParent {
+  const devices = new Map<string, Vdev>();
+  const free = (): Wq[] => driver.wqs.filter((wq) => wq.config.type === 'mdev' && wq.config.mode === 'dedicated' && wq.owner === undefined);
+  return {
+    name: driver.ports.device.name,
+    driverName: 'idxd',
+    types: [{ name: TYPE_1DWQ, description: 'one dedicated work queue of a DSA device', available: () => free().length }],
+    devices,
+    create(type, uuid) {
+      const wq = free()[0];
+      if (type !== TYPE_1DWQ) return -Errno.EINVAL;
+      if (!wq) return -Errno.EUSERS;
+      const vdev = new Vdev(uuid, { driver, wq, iommu });
+      wq.owner = vdev;
+      wq.clients++;
+      devices.set(uuid, vdev);
+      return vdev;
+    },
+    remove(device) {
+      const vdev = devices.get(device.name);
+      if (!vdev) return;
+      devices.delete(device.name);
+      const wq = driver.wqs.find((w) => w.owner === vdev);
+      if (wq) {
+        wq.owner = undefined;
+        wq.clients--;
+      }
+    },
+  };
+}

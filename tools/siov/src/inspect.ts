@@ -1,0 +1,1 @@
+export const inspect = (_: readonly string[]): number => 2;

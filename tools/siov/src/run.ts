@@ -1,0 +1,41 @@
+/** `siov run FILE`: real bytes through uacce. */
+import { describeHappenings } from './happenings.js';
+import { measure, type Report } from './model.js';
+import { helpText, parseOptions } from './options.js';
+import { allRight, printReports, verdict } from './print.js';
+import { describeChoice, runChoice, runOptions } from './run-options.js';
+import { buildUacce } from './stacks.js';
+import { progress } from './text.js';
+import { ChromeTrace } from './trace.js';
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const parsed = parseOptions(argv, runOptions, 'run');
+  if (parsed.values.help) {
+    process.stdout.write(
+      helpText(
+        'siov run [FILE] [options]',
+        'Cuts FILE into descriptors, submits them through uacce, checks every result, prints counts and times.',
+        runOptions,
+      ),
+    );
+    return 0;
+  }
+  const choice = runChoice(parsed, 'run');
+  const trace = choice.tracePath ? new ChromeTrace(choice.tracePath) : undefined;
+  const source = choice.open();
+  const built = trace?.machine(1, 'uacce');
+  const report: Report = measure(
+    () => buildUacce({ ...choice, ...(built ? { trace: built } : {}) }),
+    choice.mode,
+    { ...choice.workload, source, progress: progress('uacce', source.bytes) },
+    choice.costs,
+    describeHappenings(choice, source.bytes),
+  );
+  source.close();
+  await trace?.close();
+  if (choice.json) process.stdout.write(`${JSON.stringify({ version: 1, file: choice.file, bytes: source.bytes, reports: [report] }, null, 2)}\n`);
+  else process.stdout.write(`${choice.file}: ${describeChoice(choice, source.bytes)}\n\n${printReports([report])}\n\n${verdict([report])}\n`);
+  if (trace && !choice.json)
+    process.stdout.write(`trace: ${trace.written} events in ${choice.tracePath}${trace.dropped ? ` (${trace.dropped} more left out)` : ''}\n`);
+  return allRight([report]) ? 0 : 1;
+}
