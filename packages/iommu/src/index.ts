@@ -4,8 +4,9 @@
  * `IommuDriver` is the software on top: domains, SVA, interrupts, iommufd. Sources: Intel Virtualization Technology for Directed I/O,
  * PCI Express Base Specification, linux/iommufd.h.
  */
-export type { DriverCosts, DriverPorts, IommufdContext, IommufdDevice } from './driver/driver.js';
+export type { DriverCosts, DriverPorts } from './driver/driver.js';
 export { IommuDriver } from './driver/driver.js';
+export type { IommufdContext, IommufdDevice } from './driver/iommufd.js';
 export type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './driver/types.js';
 export type * from './ports.js';
 export { UnitCounter } from './unit/counters.js';

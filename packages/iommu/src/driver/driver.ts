@@ -1,13 +1,31 @@
-/** skeleton */
-import type { CharDevice, Frames, IrqParent, Mm, Mmio, OpenFile, PhysicalMap, Trace, Vectors, Waiter } from '../ports.js';
-import type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PagingDomain, SvaHandle } from './types.js';
+/**
+ * The IOMMU driver of a kernel instance. It drives the unit (or a virtual one) through registers and memory only: tables are set up and
+ * torn down in the order that the specification asks for, every change is followed by its invalidation. VT-d, "Guidance to Software for
+ * Invalidations", "Set Up and Tear Down"; Linux, drivers/iommu/intel.
+ */
+import { NO_PASID, PageResponse } from '@siov/layout/pcie';
+import { Errno } from '@siov/layout/uapi';
+import type { Frames, IrqParent, Mm, Mmio, PhysicalMap, Trace, Vectors, Waiter } from '../ports.js';
+import { ExtendedCapability } from '../spec/capabilities.js';
+import { RootTable } from '../spec/registers.js';
+import { ContextEntry, RootEntry } from '../spec/structures.js';
+import { type AttachableDomain, type Attachment, DomainContext, FirstStageOnSecond, PassThroughDomain, SecondStageDomain } from './domains.js';
+import { FaultHandler, PageRequestHandlerQueue } from './events.js';
+import { Hardware } from './hardware.js';
+import { RemappingDomain } from './interrupts.js';
+import { IommufdDevice } from './iommufd.js';
+import { PasidTable } from './pasid-table.js';
+import { PasidAllocator } from './pasids.js';
+import { DriverQueue } from './queue.js';
+import { SvaBindings } from './sva.js';
+import type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './types.js';
 
+/** Integer nanoseconds of driver work: an invalidation queue flush, setting and clearing a PASID entry, binding an mm. Default 0. */
 export interface DriverCosts {
-  /** Invalidation queue: submit and wait. */
   readonly queueWait: number;
-  readonly svaBind: number;
   readonly pasidSet: number;
   readonly pasidClear: number;
+  readonly svaBind: number;
 }
 export interface DriverPorts {
   readonly registers: Mmio;
@@ -15,65 +33,284 @@ export interface DriverPorts {
   readonly frames: Frames;
   readonly clock: Waiter;
   readonly vectors: Vectors;
-  readonly costs?: Partial<DriverCosts>;
-  readonly trace?: Trace;
+  readonly costs?: Partial<DriverCosts> | undefined;
+  readonly trace?: Trace | undefined;
 }
-/** A file of /dev/iommu, as VFIO sees it. */
-export interface IommufdContext {
-  /** A device object for the function; its id, or -errno. */
-  bindDevice(requesterId: number): number;
-  /** Attaches an HWPT or (RID only) an IOAS. 0 or -errno. `pasid` NO_PASID: the RID. */
-  attach(deviceId: number, ptId: number, pasid: number): number;
-  detach(deviceId: number, pasid: number): number;
-  unbind(deviceId: number): number;
-  /** The domain behind an HWPT, or an IOAS's own; -errno. For devices that share a parent's RID: attach (parent RID, host PASID) to it. */
-  domainOf(ptId: number): Domain | number;
+interface Device {
+  readonly requesterId: number;
+  readonly capabilities: DeviceCapabilities;
+  readonly table: PasidTable;
+  /** By PASID; NO_PASID is the RID. */
+  readonly attached: Map<number, { readonly domain: AttachableDomain; readonly at: Attachment }>;
 }
-export interface IommufdDevice extends CharDevice {
-  /** The objects of an open file; undefined when it is not a file of this device. */
-  contextOf(file: OpenFile): IommufdContext | undefined;
-}
-declare const todo: never;
-/** The IOMMU driver of a kernel instance, on a unit or on a virtual one. */
+const CONTEXT_WORDS = 8;
+
 export class IommuDriver {
-  readonly faults: FaultRecord[] = [];
-  onFault: ((fault: FaultRecord) => void) | undefined;
-  readonly iommufd: IommufdDevice = todo;
-  constructor(readonly_: DriverPorts) {
-    void readonly_;
+  /** '/dev/iommu'. */
+  readonly iommufd: IommufdDevice;
+  readonly hardware: Hardware;
+  private readonly ports: DriverPorts;
+  private readonly queue: DriverQueue;
+  private readonly context: DomainContext;
+  private readonly pasids: PasidAllocator;
+  private readonly sva: SvaBindings;
+  private readonly faultHandler: FaultHandler;
+  private readonly pageRequests: PageRequestHandlerQueue;
+  private readonly devices = new Map<number, Device>();
+  private readonly identity: PassThroughDomain;
+  private rootFrame = -1;
+  private remapping: RemappingDomain | undefined;
+
+  constructor(ports: DriverPorts) {
+    for (const name of ['registers', 'memory', 'frames', 'clock', 'vectors'] as const)
+      if (!ports[name]) throw new TypeError(`ports.${name}: the driver needs it`);
+    this.ports = ports;
+    this.hardware = new Hardware(ports);
+    for (const name of ['queuedInvalidation', 'scalableMode'] as const)
+      if (!this.hardware.has(name)) throw new RangeError(`registers: the unit does not have ECAP.${name}`);
+    this.queue = new DriverQueue(this.hardware, ports.costs?.queueWait ?? 0);
+    this.context = new DomainContext(this.hardware, this.queue);
+    this.pasids = new PasidAllocator(ExtendedCapability.get.pasidWidth(this.hardware.extended, 0) + 1);
+    this.sva = new SvaBindings(this.context, this.pasids, this);
+    this.faultHandler = new FaultHandler(this.hardware);
+    this.pageRequests = new PageRequestHandlerQueue(this.hardware, this.queue, (request) => this.handlePageRequest(request));
+    this.identity = new PassThroughDomain(this.context);
+    this.iommufd = new IommufdDevice(this);
   }
-  enable(): void {}
-  /** 0 or -errno. */
-  addDevice(_requesterId: number, _capabilities: DeviceCapabilities): number {
+
+  /** The last 256 faults, oldest first. */
+  get faults(): readonly FaultRecord[] {
+    return this.faultHandler.faults;
+  }
+  get onFault(): ((fault: FaultRecord) => void) | undefined {
+    return this.faultHandler.onFault;
+  }
+  set onFault(hook: ((fault: FaultRecord) => void) | undefined) {
+    this.faultHandler.onFault = hook;
+  }
+
+  /** Brings the unit up: queue, events, root table, global invalidation, translation. */
+  enable(): void {
+    if (this.rootFrame >= 0) throw new TypeError('enable: already done');
+    const { hardware, queue } = this;
+    this.rootFrame = hardware.alloc();
+    if (this.rootFrame < 0) throw new RangeError('frames: no memory for the root table');
+    if (!queue.enable()) throw new RangeError('registers: the unit does not enable its invalidation queue');
+    this.faultHandler.enable(this.ports.vectors);
+    if (hardware.has('pageRequests')) this.pageRequests.enable(this.ports.vectors);
+    const mode = new Uint32Array(2);
+    RootTable.set.mode(mode, 0, RootTable.is.mode.scalable);
+    hardware.writeAddress('rootTable', this.rootFrame, mode[0]!);
+    hardware.command('rootTable');
+    queue.context();
+    queue.pasidCache();
+    queue.iotlbAll();
+    queue.flush();
+    hardware.command('translation');
+  }
+
+  /** A function on the bus: its context entry is set, nothing is attached (every request faults). 0 or -errno. */
+  addDevice(requesterId: number, capabilities: DeviceCapabilities = {}): number {
+    if (!Number.isInteger(requesterId) || requesterId < 0 || requesterId > 0xffff) throw new RangeError(`requesterId: 16 bits, not ${requesterId}`);
+    if (this.rootFrame < 0) throw new TypeError('addDevice: enable() comes first');
+    if (this.devices.has(requesterId)) return -Errno.EEXIST;
+    const { hardware } = this;
+    const usable: DeviceCapabilities = {
+      ats: capabilities.ats === true && hardware.has('deviceTlb'),
+      pri: capabilities.pri === true && hardware.has('pageRequests') && this.pageRequests.enabled,
+      pasid: capabilities.pasid === true && hardware.has('pasid'),
+    };
+    const width = ExtendedCapability.get.pasidWidth(hardware.extended, 0) + 1;
+    const table = new PasidTable(hardware, usable.pasid ? width : 0);
+    const at = table.directoryFrame < 0 ? -1 : this.contextEntry(requesterId, true);
+    if (at < 0) {
+      table.free();
+      return -Errno.ENOMEM;
+    }
+    const { words } = hardware;
+    const { set } = ContextEntry;
+    words.fill(0, at, at + CONTEXT_WORDS);
+    set.directory(words, at, table.directoryFrame * 4096);
+    set.directorySize(words, at, table.directorySize);
+    set.pasidEnable(words, at, usable.pasid ? 1 : 0);
+    set.deviceTlbEnable(words, at, usable.ats ? 1 : 0);
+    set.pageRequestEnable(words, at, usable.pri ? 1 : 0);
+    set.present(words, at, 1);
+    this.devices.set(requesterId, { requesterId, capabilities: usable, table, attached: new Map() });
+    // In caching mode the absence of the entry may be cached, under domain id 0.
+    if (hardware.cachingMode) {
+      this.queue.context(requesterId);
+      this.queue.iotlb(0);
+      this.queue.flush();
+    }
     return 0;
   }
-  removeDevice(_requesterId: number): void {}
-  pagingDomain(): PagingDomain {
-    return todo;
+
+  /** The function goes: everything is detached, its context entry is cleared. */
+  removeDevice(requesterId: number): void {
+    const device = this.devices.get(requesterId);
+    if (!device) return;
+    for (const pasid of [...device.attached.keys()]) this.tearDown(device, pasid);
+    const at = this.contextEntry(requesterId, false);
+    if (at >= 0) this.hardware.words.fill(0, at, at + CONTEXT_WORDS);
+    this.queue.context(requesterId);
+    this.queue.pasidCache();
+    if (device.capabilities.ats) this.queue.deviceTlb(requesterId, NO_PASID);
+    this.queue.flush();
+    device.table.free();
+    this.devices.delete(requesterId);
   }
-  nestedDomain(_parent: PagingDomain, _firstStageRoot: number, _addressWidth: number, _flags = 0): NestedDomain {
-    return todo;
+
+  /** A new second stage. When memory or domain ids are used up, attaching it says so. */
+  pagingDomain(): PagingDomain {
+    return new SecondStageDomain(this.context);
+  }
+  /** `firstStageRoot`: frame of the top table, in the parent's input addresses. `flags`: VtdS1Flag bits. Attaching says what is not possible. */
+  nestedDomain(parent: PagingDomain, firstStageRoot: number, addressWidth = 48, flags = 0): NestedDomain {
+    if (!(parent instanceof SecondStageDomain)) throw new TypeError('parent: a domain of pagingDomain()');
+    return new FirstStageOnSecond(this.context, parent, firstStageRoot * 4096, addressWidth, flags);
   }
   identityDomain(): Domain {
-    return todo;
+    return this.identity;
   }
-  attach(_requesterId: number, _domain: Domain | undefined): number {
-    return 0;
+
+  /** Attaches the RID, in place of what it is attached to; undefined: nothing, every request faults. 0 or -errno. */
+  attach(requesterId: number, domain: Domain | undefined): number {
+    const device = this.devices.get(requesterId);
+    if (!device) return -Errno.ENODEV;
+    const error = domain === undefined ? 0 : known(domain).ready();
+    if (error) return error;
+    const before = device.attached.get(NO_PASID)?.domain;
+    if (before === domain) return 0;
+    if (before) this.tearDown(device, NO_PASID);
+    if (domain === undefined) return 0;
+    const failed = this.setUp(device, NO_PASID, known(domain));
+    if (failed && before) this.setUp(device, NO_PASID, before);
+    return failed;
   }
-  attachPasid(_requesterId: number, _pasid: number, _domain: Domain): number {
-    return 0;
+
+  /** Attaches a PASID of a function. 0 or -errno: EBUSY when it is attached already. */
+  attachPasid(requesterId: number, pasid: number, domain: Domain): number {
+    const device = this.devices.get(requesterId);
+    if (!device) return -Errno.ENODEV;
+    if (!device.capabilities.pasid) return -Errno.EOPNOTSUPP;
+    if (!(pasid > 0 && pasid < device.table.limit) || !Number.isInteger(pasid)) return -Errno.EINVAL;
+    if (device.attached.has(pasid)) return -Errno.EBUSY;
+    return known(domain).ready() || this.setUp(device, pasid, known(domain));
   }
-  detachPasid(_requesterId: number, _pasid: number): void {}
+  detachPasid(requesterId: number, pasid: number): void {
+    const device = this.devices.get(requesterId);
+    if (device?.attached.has(pasid) && pasid !== NO_PASID) this.tearDown(device, pasid);
+  }
+  /** What a RID (NO_PASID) or PASID of it is attached to. */
+  attachedTo(requesterId: number, pasid: number): Domain | undefined {
+    return this.devices.get(requesterId)?.attached.get(pasid)?.domain;
+  }
+  /** 4 KiB pages that the addresses of a paging domain can name. */
+  get addressablePages(): number {
+    return 512 ** this.context.levels;
+  }
+  /** What of a device's capabilities is in use; undefined: not a device of this driver. */
+  capabilitiesOf(requesterId: number): DeviceCapabilities | undefined {
+    return this.devices.get(requesterId)?.capabilities;
+  }
+
+  /** A PASID, or -ENOSPC. */
   allocPasid(): number {
-    return -1;
+    return this.pasids.alloc();
   }
-  freePasid(_pasid: number): void {}
-  svaBind(_requesterId: number, _mm: Mm): SvaHandle | number {
+  freePasid(pasid: number): void {
+    this.pasids.free(pasid);
+  }
+
+  /** Binds a process's address space to a function. A handle, or -errno. */
+  svaBind(requesterId: number, mm: Mm): SvaHandle | number {
+    this.spend(this.ports.costs?.svaBind);
+    return this.sva.bind(requesterId, mm);
+  }
+
+  /** Answers a page request that a nested domain's handler took. `code`: PageResponse. */
+  pageResponse(requesterId: number, pasid: number, group: number, code: number): void {
+    this.queue.pageResponse(requesterId, pasid, group, code);
+    this.queue.flush();
+  }
+
+  /** The remapping domain; the first call switches interrupt remapping on. */
+  irqDomain(): IrqParent {
+    if (!this.remapping) {
+      this.remapping = new RemappingDomain(this.hardware, this.queue, this.ports.vectors);
+      this.remapping.enable();
+    }
+    return this.remapping;
+  }
+
+  /** Writes the PASID entry, P last. A unit in caching mode is told. */
+  private setUp(device: Device, pasid: number, domain: AttachableDomain): number {
+    const number = Math.max(pasid, 0);
+    if (!device.table.set(number, (words, at) => domain.fill(words, at))) return -Errno.ENOMEM;
+    const at: Attachment = { requesterId: device.requesterId, pasid, deviceTlb: device.capabilities.ats === true };
+    device.attached.set(pasid, { domain, at });
+    domain.attachments.add(at);
+    if (this.hardware.cachingMode) {
+      this.queue.pasidCache(domain.domainId, number);
+      domain.invalidateEntry(number);
+      this.queue.flush();
+    }
+    this.spend(this.ports.costs?.pasidSet);
     return 0;
   }
-  /** Answers a page request that a nested domain's handler took. */
-  pageResponse(_requesterId: number, _pasid: number, _group: number, _code: number): void {}
-  irqDomain(): IrqParent {
-    return todo;
+
+  /** Clears P, flushes PASID cache, IOTLB and device TLB, zeroes the entry, drains page requests. */
+  private tearDown(device: Device, pasid: number): void {
+    const { domain, at } = device.attached.get(pasid)!;
+    const number = Math.max(pasid, 0);
+    const { queue } = this;
+    device.table.clearPresent(number);
+    queue.pasidCache(domain.domainId, number);
+    domain.invalidateEntry(number);
+    if (at.deviceTlb) queue.deviceTlb(device.requesterId, pasid);
+    queue.flush();
+    device.table.zero(number);
+    device.attached.delete(pasid);
+    domain.attachments.delete(at);
+    if (device.capabilities.pri) {
+      queue.flush(this.hardware.has('pageRequestDrain'));
+      this.pageRequests.handle();
+    }
+    this.spend(this.ports.costs?.pasidClear);
+  }
+
+  /** The word index of a context entry; its table is made when asked for. -1: none. */
+  private contextEntry(requesterId: number, make: boolean): number {
+    const { hardware } = this;
+    const slot = hardware.at(this.rootFrame) + (requesterId >>> 8) * 4 + ((requesterId >>> 7) & 1) * 2;
+    const { words } = hardware;
+    if (!RootEntry.get.present(words, slot)) {
+      const frame = make ? hardware.alloc() : -1;
+      if (frame < 0) return -1;
+      RootEntry.set.contextTable(words, slot, frame * 4096);
+      RootEntry.set.present(words, slot, 1);
+    }
+    return hardware.at(RootEntry.get.contextTable(words, slot) / 4096) + (requesterId & 0x7f) * CONTEXT_WORDS;
+  }
+
+  /** SVA first, then the owner of a nested domain; nobody: invalid. */
+  private handlePageRequest(request: PageRequestEvent): number | undefined {
+    const { requesterId, pasid, hi, lo, access } = request;
+    const code = this.sva.handleFault(requesterId, pasid, hi, lo, access);
+    if (code !== undefined) return code;
+    const domain = this.devices.get(requesterId)?.attached.get(pasid)?.domain;
+    if (!(domain instanceof FirstStageOnSecond) || !domain.onPageRequest) return PageResponse.invalidRequest;
+    domain.onPageRequest(request);
+    return undefined;
+  }
+
+  private spend(ns: number | undefined): void {
+    if (ns) this.ports.clock.spend?.(ns);
   }
 }
+
+const known = (domain: Domain): AttachableDomain => {
+  if (!('fill' in domain)) throw new TypeError('domain: one that this driver made');
+  return domain as AttachableDomain;
+};

@@ -2,12 +2,13 @@
  * The context cache and the PASID cache: what the lookup path found, in the form that translation needs. An entry stays until an
  * invalidation, or until another takes its place; faulty and not-present ones are never kept. VT-d, "Context-cache", "PASID-cache".
  */
+
+import { frameOf } from '../memory.js';
 import { Fault } from '../spec/faults.js';
 import { ContextEntry, PasidEntry } from '../spec/structures.js';
 import { TagCache } from './cache.js';
 import { ANY_PASID, saltOf } from './iotlb.js';
 import type { StructureReader } from './lookup.js';
-import { frameOf } from './memory.js';
 import type { Walker } from './walk.js';
 
 /** Words of a context-cache entry: tag (requester id, made non-zero), then these. */

@@ -4,6 +4,7 @@
  * front. VT-d, "Register Descriptions", "Invalidation of Translation Caches", "Page Requests".
  */
 import { NO_PASID } from '@siov/layout/pcie';
+import { frameOf, MemoryWords } from '../memory.js';
 import type { InterruptSink, Mmio, PhysicalMap, Trace } from '../ports.js';
 import { Fault } from '../spec/faults.js';
 import { GlobalCommand, InterruptTable } from '../spec/registers.js';
@@ -11,7 +12,6 @@ import { EventRegisters } from './events.js';
 import { FaultLog } from './fault-log.js';
 import { InvalidationQueue } from './invalidation-queue.js';
 import { StructureReader } from './lookup.js';
-import { frameOf, MemoryWords } from './memory.js';
 import { type Profile, type Resolved, resolve } from './options.js';
 import { PageRequestQueue } from './page-requests.js';
 import { type FrontRegisters, faultRecords, frontRegisters, identify } from './register-file.js';

@@ -3,13 +3,13 @@
  * VT-d, "Interrupt Remapping", "Interrupt Posting". Works on a register front, so a VMM can use it for a virtual unit too.
  */
 import { Event } from '@siov/layout/events';
+import { frameOf, MemoryWords } from '../memory.js';
 import type { InterruptSink, PhysicalMap, Trace } from '../ports.js';
 import { Capability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { InterruptEntry, PostedDescriptor, PostedInterruptEntry } from '../spec/structures.js';
 import { TagCache } from './cache.js';
 import type { RegisterFront } from './front.js';
-import { frameOf, MemoryWords } from './memory.js';
 
 const irte = InterruptEntry.get;
 const { sourceValidation } = InterruptEntry.is;

@@ -4,6 +4,7 @@
  */
 import { Event } from '@siov/layout/events';
 import { NO_PASID } from '@siov/layout/pcie';
+import { frameOf } from '../memory.js';
 import type { Trace } from '../ports.js';
 import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import {
@@ -24,7 +25,6 @@ import {
 import { CompletionStatus, FaultStatus, QueueAddress, QueueErrorRecord, QueueHead, QueueTail } from '../spec/registers.js';
 import type { EventRegisters } from './events.js';
 import type { RegisterFront } from './front.js';
-import { frameOf } from './memory.js';
 
 const QUEUE_ERROR = 1 << 4;
 /** Address masks from here on mean every address. */

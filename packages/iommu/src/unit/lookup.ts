@@ -3,11 +3,12 @@
  * checked in the specification's order: access, fault processing disable, present, reserved bits, meaning. VT-d, "Scalable Mode Address
  * Translation". The answers are copies; caching them is the unit's business.
  */
+
+import { frameOf, type MemoryWords } from '../memory.js';
 import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { RootTable } from '../spec/registers.js';
 import { ContextEntry, PasidDirectoryEntry, PasidEntry, RootEntry } from '../spec/structures.js';
-import { frameOf, type MemoryWords } from './memory.js';
 import type { Resolved } from './options.js';
 
 const context = ContextEntry.get;

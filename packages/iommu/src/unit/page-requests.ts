@@ -4,11 +4,11 @@
  */
 import { Event } from '@siov/layout/events';
 import { DmaAccess, NO_PASID } from '@siov/layout/pcie';
+import { frameOf, type MemoryWords } from '../memory.js';
 import type { Trace } from '../ports.js';
 import { PAGE_REQUEST_TYPE, PageRequest } from '../spec/queue.js';
 import { PageQueueAddress, PageRequestStatus } from '../spec/registers.js';
 import type { EventRegisters } from './events.js';
-import { frameOf, type MemoryWords } from './memory.js';
 import type { Resolved } from './options.js';
 import type { FrontRegisters } from './register-file.js';
 

@@ -5,13 +5,13 @@
  */
 import { Event } from '@siov/layout/events';
 import { DmaAccess, NO_PASID, PageResponse, TlpStatus } from '@siov/layout/pcie';
+import { frameOf } from '../memory.js';
 import type { Endpoint, Extent, Region, Upstream } from '../ports.js';
 import { Fault } from '../spec/faults.js';
 import { PasidEntry } from '../spec/structures.js';
 import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
 import { UnitCounter } from './counters.js';
 import { FRAME, type Iotlb, RIGHTS, Right } from './iotlb.js';
-import { frameOf } from './memory.js';
 import { Queued } from './page-requests.js';
 import type { IommuUnit } from './unit.js';
 

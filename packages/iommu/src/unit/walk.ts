@@ -4,11 +4,11 @@
  * Translation", "Second-Stage Translation", "Nested Translation". Nothing is allocated; addresses are two int32 words, tables page frames.
  */
 import { DmaAccess } from '@siov/layout/pcie';
+import { frameOf, MemoryWords } from '../memory.js';
 import type { PhysicalMap } from '../ports.js';
 import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { Right } from './iotlb.js';
-import { frameOf, MemoryWords } from './memory.js';
 import type { Resolved } from './options.js';
 
 const {

@@ -1,5 +1,5 @@
 /** Word access to the tables and queues that lie in memory, the last region remembered. Word indices are int32: a region has less than 8 GiB. */
-import type { PhysicalMap, Region } from '../ports.js';
+import type { PhysicalMap, Region } from './ports.js';
 
 const nowhere: Region = { kind: 'ram', firstFrame: 0, frames: 0, bytes: new Uint8Array(0), words: new Uint32Array(0) };
 
