@@ -6,7 +6,13 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AnyLayout } from '@siov/layout';
+
+/** What this needs of a layout of `@siov/layout`. The kit itself depends on no package, so that every package's tests can use it. */
+interface AnyLayout {
+  readonly name: string;
+  readonly bytes: number;
+  readonly fields: readonly { readonly name: string; readonly low: number }[];
+}
 
 const newer = process.env.SIOV_LINUX_HEADERS;
 const roots = [...(newer ? [newer] : []), '/usr/include'];
