@@ -2,9 +2,8 @@
  * Interrupt remapping and posting: a message's handle picks an IRTE, which says vector and destination, or a posted-interrupt descriptor.
  * VT-d, "Interrupt Remapping", "Interrupt Posting". Works on a register front, so a VMM can use it for a virtual unit too.
  */
-import { Event } from '@siov/layout/events';
 import { frameOf, MemoryWords } from '../memory.js';
-import type { InterruptSink, PhysicalMap, Trace } from '../ports.js';
+import type { InterruptSink, PhysicalMap } from '../ports.js';
 import { Capability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { InterruptEntry, PostedDescriptor, PostedInterruptEntry } from '../spec/structures.js';
@@ -25,18 +24,16 @@ export class InterruptRemapper {
   private readonly sink: InterruptSink;
   private readonly memory: MemoryWords;
   private readonly cache: TagCache;
-  private readonly trace: Trace | undefined;
   private readonly words = new Uint32Array(4);
   messages = 0;
   hits = 0;
   misses = 0;
 
-  constructor(front: RegisterFront, memory: PhysicalMap, sink: InterruptSink, entries = 64, trace?: Trace) {
+  constructor(front: RegisterFront, memory: PhysicalMap, sink: InterruptSink, entries = 64) {
     this.front = front;
     this.sink = sink;
     this.memory = new MemoryWords(memory);
     this.cache = new TagCache(entries, 3, 'interrupt');
-    this.trace = trace;
   }
 
   /** A posted dword write to 0xFEEx_xxxx by a requester. Delivers, posts, or records a fault. */
@@ -85,7 +82,6 @@ export class InterruptRemapper {
   }
 
   private deliver(vector: number, destination: number): void {
-    if (this.trace) this.trace.emit(Event.deliver, vector, destination, 0, 0);
     this.sink.deliver(vector, destination);
   }
 

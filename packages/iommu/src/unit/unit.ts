@@ -65,7 +65,7 @@ export class IommuUnit implements Mmio {
     this.spaces = new AddressSpaces(this.front.structures, sizes.context ?? 64, sizes.pasid ?? 512);
     this.iotlb = new Iotlb(sizes.iotlb ?? 4096);
     this.walker = new Walker(memory, this.front.resolved);
-    this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64, trace);
+    this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64);
     this.answer = clock ? clock.handler(() => this.answers.shift()?.()) : -1;
   }
 
