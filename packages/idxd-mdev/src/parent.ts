@@ -1,20 +1,15 @@
 /** The mdev parent: the idxd driver's dedicated queues of type mdev, each of which can become a virtual device of type 1dwq-v1. */
 import type { IdxdDriver, Wq } from '@siov/idxd-driver';
 import { Errno } from '@siov/layout/uapi';
-import type { VfioDevice } from '@siov/vfio-mdev';
+import type { MdevParent } from '@siov/vfio-mdev';
 import type { PasidDomains } from './ports.js';
 import { Vdev } from './vdev.js';
 
 /** The one type there is. Linux's name for it: idxd-1dwq-v1. */
 export const TYPE_1DWQ = '1dwq-v1';
 
-/** What the mdev bus asks of a parent. */
-export interface IdxdMdevParent {
-  readonly name: string;
-  readonly driverName: 'idxd';
-  readonly types: readonly { readonly name: string; readonly description: string; available(): number }[];
-  create(type: string, uuid: string): VfioDevice | number;
-  remove(device: VfioDevice): void;
+/** For `MdevBus.registerParent`. */
+export interface IdxdMdevParent extends MdevParent {
   /** The virtual devices that live, by uuid. */
   readonly devices: ReadonlyMap<string, Vdev>;
 }
@@ -25,11 +20,11 @@ export function idxdMdevParent({ driver, iommu }: { readonly driver: IdxdDriver;
   return {
     name: driver.ports.device.name,
     driverName: 'idxd',
-    types: [{ name: TYPE_1DWQ, description: 'one dedicated work queue of a DSA device', available: () => free().length }],
+    types: [{ sysfsName: TYPE_1DWQ, available: () => free().length, description: () => 'one dedicated work queue of a DSA device' }],
     devices,
     create(type, uuid) {
       const wq = free()[0];
-      if (type !== TYPE_1DWQ) return -Errno.EINVAL;
+      if (type.sysfsName !== TYPE_1DWQ) return -Errno.EINVAL;
       if (!wq) return -Errno.EUSERS;
       const vdev = new Vdev(uuid, { driver, wq, iommu });
       wq.owner = vdev;

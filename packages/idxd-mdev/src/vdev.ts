@@ -8,17 +8,9 @@ import { NO_PASID } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import { type Mmio, PciFunction } from '@siov/pci-core';
 import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice, VmArea } from '@siov/vfio-mdev';
+import { DeviceFlag, IrqInfoFlag, IrqSetFlag, PCI_IRQS, PCI_REGIONS, PciIrq, PciRegion, RegionFlag } from '@siov/vfio-mdev/uapi';
 import type { PasidDomains, Sink } from './ports.js';
 import { BAR0_BYTES, BAR2_BYTES, GUEST_WQCFG, type VdevRegisters, VdevTable, VECTORS, vdevRegisters } from './registers.js';
-
-/** VFIO region and interrupt indexes of a PCI device. linux/vfio.h, VFIO_PCI_*. */
-const Region = { bar0: 0, bar2: 2, config: 7, count: 9 } as const;
-const IrqIndex = { msix: 2, req: 4, count: 5 } as const;
-const RegionFlag = { read: 1, write: 2, mmap: 4 } as const;
-const IrqFlag = { eventfd: 1, noResize: 8 } as const;
-const IrqData = { none: 1, bool: 2, eventfd: 4 } as const;
-const IrqAction = { trigger: 32 } as const;
-const DEVICE_FLAGS = 1 | 2; // VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI
 
 export interface VdevPorts {
   readonly driver: IdxdDriver;
@@ -29,16 +21,19 @@ export interface VdevPorts {
 export class Vdev implements VfioDevice {
   // fixed
   readonly name: string;
-  readonly flags = DEVICE_FLAGS;
-  readonly regions = Region.count;
-  readonly irqs = IrqIndex.count;
+  readonly flags = DeviceFlag.RESET | DeviceFlag.PCI;
+  readonly regions = PCI_REGIONS;
+  readonly irqs = PCI_IRQS;
+  readonly pasids = true;
+  /** Requests carry the parent's. */
+  readonly requesterId: number;
   readonly function: PciFunction;
   readonly #p: VdevPorts;
   // state
   readonly #registers: VdevRegisters;
   readonly #bar0: Mmio;
   /** Guest PASID (NO_PASID: the default one) to host PASID. */
-  readonly #pasids = new Map<number, number>();
+  readonly #hostPasids = new Map<number, number>();
   readonly #sinks: (Sink | undefined)[] = new Array(VECTORS).fill(undefined);
   #request: Sink | undefined;
   readonly #areas = new Set<VmArea>();
@@ -48,6 +43,7 @@ export class Vdev implements VfioDevice {
 
   constructor(uuid: string, ports: VdevPorts) {
     this.name = uuid;
+    this.requesterId = ports.driver.ports.device.requesterId;
     this.#p = ports;
     this.#registers = vdevRegisters(ports.driver.capabilities, ports.wq);
     this.function = new PciFunction({
@@ -81,8 +77,8 @@ export class Vdev implements VfioDevice {
     return this.#registers.json();
   }
   /** Guest PASIDs and the host PASIDs behind them; -1 is the default one. */
-  get pasids(): ReadonlyMap<number, number> {
-    return this.#pasids;
+  get hostPasids(): ReadonlyMap<number, number> {
+    return this.#hostPasids;
   }
 
   get #state(): number {
@@ -108,25 +104,25 @@ export class Vdev implements VfioDevice {
     this.#areas.clear();
     this.#sinks.fill(undefined);
     this.#request = undefined;
-    for (const pasid of [...this.#pasids.keys()]) this.detach(pasid);
+    for (const pasid of [...this.#hostPasids.keys()]) this.detach(pasid);
   }
 
   regionInfo(index: number): RegionInfo | number {
     switch (index) {
-      case Region.bar0:
-        return { size: BAR0_BYTES, flags: RegionFlag.read | RegionFlag.write };
-      case Region.bar2:
-        return { size: BAR2_BYTES, flags: RegionFlag.read | RegionFlag.write | RegionFlag.mmap, sparse: [{ offset: 0, size: BAR2_BYTES }] };
-      case Region.config:
-        return { size: 4096, flags: RegionFlag.read | RegionFlag.write };
+      case PciRegion.BAR0:
+        return { size: BAR0_BYTES, flags: RegionFlag.READ | RegionFlag.WRITE };
+      case PciRegion.BAR2:
+        return { size: BAR2_BYTES, flags: RegionFlag.READ | RegionFlag.WRITE | RegionFlag.MMAP, sparse: [{ offset: 0, size: BAR2_BYTES }] };
+      case PciRegion.CONFIG:
+        return { size: 4096, flags: RegionFlag.READ | RegionFlag.WRITE };
       default:
         return { size: 0, flags: 0 };
     }
   }
 
   irqInfo(index: number): IrqInfo | number {
-    if (index === IrqIndex.msix) return { count: VECTORS, flags: IrqFlag.eventfd | IrqFlag.noResize };
-    if (index === IrqIndex.req) return { count: 1, flags: IrqFlag.eventfd | IrqFlag.noResize };
+    if (index === PciIrq.MSIX) return { count: VECTORS, flags: IrqInfoFlag.EVENTFD | IrqInfoFlag.NORESIZE };
+    if (index === PciIrq.REQ) return { count: 1, flags: IrqInfoFlag.EVENTFD | IrqInfoFlag.NORESIZE };
     return -Errno.EINVAL;
   }
 
@@ -141,17 +137,17 @@ export class Vdev implements VfioDevice {
     const info = this.regionInfo(region);
     if (typeof info === 'number' || info.size === 0) return -Errno.EINVAL;
     const end = Math.min(bytes.length, info.size - offset);
-    const mmio = region === Region.bar0 ? this.#bar0 : this.function.barMmio(2)!;
+    const mmio = region === PciRegion.BAR0 ? this.#bar0 : this.function.barMmio(2)!;
     for (let done = 0; done < end; ) {
       const at = offset + done;
       const width = at % 4 === 0 && end - done >= 4 ? 4 : at % 2 === 0 && end - done >= 2 ? 2 : 1;
       if (write) {
         let value = 0;
         for (let i = width - 1; i >= 0; i--) value = value * 256 + bytes[done + i]!;
-        if (region === Region.config) this.function.configWrite(at, width, value);
+        if (region === PciRegion.CONFIG) this.function.configWrite(at, width, value);
         else mmio.write(at, width, value);
       } else {
-        const value = region === Region.config ? this.function.configRead(at, width) : mmio.read(at, width);
+        const value = region === PciRegion.CONFIG ? this.function.configRead(at, width) : mmio.read(at, width);
         for (let i = 0; i < width; i++) bytes[done + i] = value >>> (8 * i);
       }
       done += width;
@@ -161,7 +157,7 @@ export class Vdev implements VfioDevice {
 
   /** The guest's portal pages are the parent queue's IMS portals: page 0 unlimited, page 1 limited. */
   mmap(area: VmArea, region: number, offset: number): number {
-    if (region !== Region.bar2 || offset + area.length > BAR2_BYTES) return -Errno.EINVAL;
+    if (region !== PciRegion.BAR2 || offset + area.length > BAR2_BYTES) return -Errno.EINVAL;
     for (let page = 0; page < area.length / 4096; page++) area.insert(page, this.#p.driver.portalFrame(this.#p.wq, true, offset / 4096 + page === 1));
     area.dontCopy = true;
     this.#areas.add(area);
@@ -175,17 +171,16 @@ export class Vdev implements VfioDevice {
 
   setIrqs(request: IrqRequest): number {
     const { flags, index, start, count } = request;
-    if (!(flags & IrqAction.trigger) || (index !== IrqIndex.msix && index !== IrqIndex.req)) return -Errno.ENOTTY;
-    const sinks = index === IrqIndex.msix ? this.#sinks : [this.#request];
-    if (flags & IrqData.eventfd) for (let i = 0; i < count; i++) sinks[start + i] = request.sinks![i];
-    else if (flags & IrqData.none && count === 0) sinks.fill(undefined);
-    else for (let i = 0; i < count; i++) if (flags & IrqData.none || request.bools![i]) sinks[start + i]?.signal();
-    if (index === IrqIndex.req) this.#request = sinks[0];
+    if (!(flags & IrqSetFlag.ACTION_TRIGGER) || (index !== PciIrq.MSIX && index !== PciIrq.REQ)) return -Errno.ENOTTY;
+    const sinks = index === PciIrq.MSIX ? this.#sinks : [this.#request];
+    if (flags & IrqSetFlag.DATA_EVENTFD) for (let i = 0; i < count; i++) sinks[start + i] = request.sinks![i];
+    else if (flags & IrqSetFlag.DATA_NONE && count === 0) sinks.fill(undefined);
+    else for (let i = 0; i < count; i++) if (flags & IrqSetFlag.DATA_NONE || request.bools![i]) sinks[start + i]?.signal();
+    if (index === PciIrq.REQ) this.#request = sinks[0];
     return 0;
   }
 
-  /** Asks the user to let the device go: the parent wants it back. */
-  requestRelease(): void {
+  request(): void {
     this.#request?.signal();
   }
 
@@ -199,10 +194,10 @@ export class Vdev implements VfioDevice {
 
   // --- DMA: each PASID of the guest is one of the parent's
 
-  attach(domain: unknown, pasid: number): number {
-    const { iommu, driver } = this.#p;
-    const rid = driver.ports.device.requesterId;
-    const old = this.#pasids.get(pasid);
+  attach(domain: object, pasid: number): number {
+    const { iommu } = this.#p;
+    const rid = this.requesterId;
+    const old = this.#hostPasids.get(pasid);
     const host = old ?? iommu.allocPasid();
     if (host < 0) return -Errno.ENOSPC;
     // A second attach replaces the first.
@@ -210,21 +205,21 @@ export class Vdev implements VfioDevice {
     const error = iommu.attachPasid(rid, host, domain as never);
     if (error < 0) {
       iommu.freePasid(host);
-      this.#pasids.delete(pasid);
+      this.#hostPasids.delete(pasid);
       return error;
     }
-    this.#pasids.set(pasid, host);
+    this.#hostPasids.set(pasid, host);
     return 0;
   }
   detach(pasid: number): void {
-    const host = this.#pasids.get(pasid);
+    const host = this.#hostPasids.get(pasid);
     if (host === undefined) return;
     const { iommu, driver, wq } = this.#p;
     // Descriptors of this PASID end before its tables go.
     if (wq.enabled) driver.drainPasid(host);
-    iommu.detachPasid(driver.ports.device.requesterId, host);
+    iommu.detachPasid(this.requesterId, host);
     iommu.freePasid(host);
-    this.#pasids.delete(pasid);
+    this.#hostPasids.delete(pasid);
   }
 
   // --- registers
@@ -326,7 +321,7 @@ export class Vdev implements VfioDevice {
         return { error: 0 };
       case spec.Command.drainPasid:
       case spec.Command.abortPasid: {
-        const pasid = this.#pasids.get(operand);
+        const pasid = this.#hostPasids.get(operand);
         if (pasid === undefined) return { error: status.pasidInvalid };
         return host(!wq.enabled ? 0 : code === spec.Command.drainPasid ? driver.drainPasid(pasid) : driver.abortPasid(pasid));
       }
@@ -343,15 +338,15 @@ export class Vdev implements VfioDevice {
   }
 
   /** The host PASID of a queue or vector that the guest configured: its own PASID's, or the device's default. */
-  #hostPasid(enabled: number, pasid: number): number | undefined {
-    return this.#pasids.get(enabled ? pasid : NO_PASID);
+  #translate(enabled: number, pasid: number): number | undefined {
+    return this.#hostPasids.get(enabled ? pasid : NO_PASID);
   }
 
   /** The guest PASID is translated here. A PASID that nobody attached is refused. */
   #queueOn(): { error: number } {
     const { words } = this.#registers;
     const at = this.#registers.at('wqConfig');
-    const pasid = this.#hostPasid(spec.WqCfg.get.pasidEnable(words, at), spec.WqCfg.get.pasid(words, at));
+    const pasid = this.#translate(spec.WqCfg.get.pasidEnable(words, at), spec.WqCfg.get.pasid(words, at));
     if (pasid === undefined) return { error: spec.CommandStatus.wqPasidEnable };
     const { driver, wq } = this.#p;
     if (driver.enableWq(wq, pasid, spec.WqCfg.get.privileged(words, at) === 1) !== 0) return { error: spec.CommandStatus.hardwareError };
@@ -375,7 +370,7 @@ export class Vdev implements VfioDevice {
     if (!this.#handle) {
       const { words } = this.#registers;
       const at = this.#registers.at('msixPermission', index);
-      const pasid = this.#hostPasid(spec.MsixPermission.get.pasidEnable(words, at), spec.MsixPermission.get.pasid(words, at));
+      const pasid = this.#translate(spec.MsixPermission.get.pasidEnable(words, at), spec.MsixPermission.get.pasid(words, at));
       this.#handle = pasid === undefined ? undefined : this.#p.driver.completionInterrupt(this.#p.wq, pasid, () => this.#sinks[1]?.signal(), 'ims');
     }
     return this.#handle ? { error: 0, result: this.#handle.handle } : { error: spec.CommandStatus.noInterruptHandle };
@@ -391,7 +386,7 @@ export class Vdev implements VfioDevice {
   /** An error of the parent's queue is the guest's, in the guest's own numbers: queue 0, its own PASID. */
   #hostError(record: SoftwareErrorRecord): void {
     if (!record.wqValid || record.wq !== this.#p.wq.index) return;
-    const guest = [...this.#pasids].find(([, host]) => host === record.pasid)?.[0] ?? NO_PASID;
+    const guest = [...this.#hostPasids].find(([, host]) => host === record.pasid)?.[0] ?? NO_PASID;
     this.#softwareError({ ...record, wq: 0, pasid: Math.max(guest, 0), valid: 1, overflow: 0 });
   }
   #softwareError(fields: Readonly<Record<string, number | string>>): void {
