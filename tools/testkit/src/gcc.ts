@@ -39,7 +39,9 @@ ${expressions.map((e) => `  printf("%llu\\n", (unsigned long long)(${e}));`).joi
 `,
   );
   const binary = join(folder, 'probe');
-  const include = newer ? ['-isystem', newer, ...(existsSync(join(newer, 'x86_64-linux-gnu')) ? ['-isystem', join(newer, 'x86_64-linux-gnu')] : [])] : [];
+  const include = newer
+    ? ['-isystem', newer, ...(existsSync(join(newer, 'x86_64-linux-gnu')) ? ['-isystem', join(newer, 'x86_64-linux-gnu')] : [])]
+    : [];
   execFileSync('gcc', [...include, '-O0', '-w', '-o', binary, source], { stdio: ['ignore', 'ignore', 'pipe'] });
   return execFileSync(binary, { encoding: 'utf8' }).trim().split('\n').map(Number);
 }

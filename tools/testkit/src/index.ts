@@ -1,3 +1,5 @@
 /** What the tests of several packages share. */
 export { compareLayout, evaluate, kernelHeader } from './gcc.js';
 export { runReadmeExample } from './readme.js';
+export { VfioClient, type VfioTask } from './vfio-client.js';
+export { type VfioSetup, vfioDeviceSuite } from './vfio-suite.js';

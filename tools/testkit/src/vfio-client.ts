@@ -1,5 +1,5 @@
 /** VFIO by system calls of one task: structures are built in the task's own memory, answers are the calls' own. linux/vfio.h. */
-import * as uapi from '@siov/vfio-mdev/uapi';
+import * as uapi from './vfio-numbers.js';
 
 /** The system calls that a VFIO program makes; a task of @siov/vfs fits. */
 export interface VfioTask {
@@ -36,7 +36,12 @@ export class VfioClient {
   }
 
   /** An ioctl with a structure of words, then bytes; the words after the call. */
-  call(fd: number, number: number, words: readonly number[], data: Uint8Array | Int32Array = new Uint8Array()): { result: number; words: Uint32Array } {
+  call(
+    fd: number,
+    number: number,
+    words: readonly number[],
+    data: Uint8Array | Int32Array = new Uint8Array(),
+  ): { result: number; words: Uint32Array } {
     this.task.writeStruct(this.at, Uint32Array.from(words));
     this.task.writeStruct(this.at + words.length * 4, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     const result = this.task.ioctl(fd, number, this.at);
@@ -50,7 +55,8 @@ export class VfioClient {
     const set = this.call(groupFd, uapi.Ioctl.GROUP_SET_CONTAINER, [container]).result;
     const iommu = this.task.ioctl(container, uapi.Ioctl.SET_IOMMU, type);
     const device = this.deviceFd(groupFd, name);
-    if (device < 0) throw new Error(`no device: container ${container}, group ${groupFd}, SET_CONTAINER ${set}, SET_IOMMU ${iommu}, GET_DEVICE_FD ${device}`);
+    if (device < 0)
+      throw new Error(`no device: container ${container}, group ${groupFd}, SET_CONTAINER ${set}, SET_IOMMU ${iommu}, GET_DEVICE_FD ${device}`);
     return { container, group: groupFd, device };
   }
 
@@ -79,7 +85,15 @@ export class VfioClient {
   }
 
   /** SET_IRQS; `argsz` covers the data unless given. */
-  setIrqs(fd: number, flags: number, index: number, start: number, count: number, data: Uint8Array | Int32Array = new Uint8Array(), argsz = 20 + data.byteLength) {
+  setIrqs(
+    fd: number,
+    flags: number,
+    index: number,
+    start: number,
+    count: number,
+    data: Uint8Array | Int32Array = new Uint8Array(),
+    argsz = 20 + data.byteLength,
+  ) {
     return this.call(fd, uapi.Ioctl.DEVICE_SET_IRQS, [argsz, flags, index, start, count], data).result;
   }
 

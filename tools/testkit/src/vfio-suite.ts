@@ -2,10 +2,23 @@
  * What every VFIO PCI device must do, whatever stands behind it, seen through system calls only. linux/vfio.h; Linux,
  * tools/testing/selftests/vfio for what user drivers rely on. Give it to vitest in a test file: `vfioDeviceSuite(setup)`.
  */
-import { Errno, MapFlag, Prot } from '@siov/layout/uapi';
-import { DeviceFlag, Ioctl, IrqInfoFlag, IrqSetFlag, PCI_IRQS, PCI_REGIONS, PciIrq, PciRegion, RegionFlag, regionOffset } from '@siov/vfio-mdev/uapi';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { VfioClient, type VfioTask } from './vfio-client.js';
+import {
+  DeviceFlag,
+  Errno,
+  Ioctl,
+  IrqInfoFlag,
+  IrqSetFlag,
+  MapFlag,
+  PCI_IRQS,
+  PCI_REGIONS,
+  PciIrq,
+  PciRegion,
+  Prot,
+  RegionFlag,
+  regionOffset,
+} from './vfio-numbers.js';
 
 /** A fresh world with one device that nobody has open. */
 export interface VfioSetup {
@@ -26,12 +39,15 @@ export function vfioDeviceSuite(setup: () => VfioSetup, label = 'a VFIO device')
     let client: VfioClient;
     let task: VfioTask;
     let fd: number;
+    let group: number;
+    let name: string;
     let vectors: number;
     beforeEach(() => {
       const given = setup();
       ({ task, vectors } = given);
       client = new VfioClient(task);
-      fd = client.openInContainer(given.group, given.name).device;
+      ({ name } = given);
+      ({ group, device: fd } = client.openInContainer(given.group, name));
     });
     const regions = () => Array.from({ length: PCI_REGIONS }, (_, i) => client.region(fd, i)).filter((r) => r.result === 0);
     const fds = (...list: number[]): Int32Array => Int32Array.from(list);
@@ -60,7 +76,13 @@ export function vfioDeviceSuite(setup: () => VfioSetup, label = 'a VFIO device')
         expect([...words.subarray(4)]).toEqual([0xdead, 0xbeef]);
       });
       test('a pointer to nothing is EFAULT in every call', () => {
-        for (const number of [Ioctl.DEVICE_GET_INFO, Ioctl.DEVICE_GET_REGION_INFO, Ioctl.DEVICE_GET_IRQ_INFO, Ioctl.DEVICE_SET_IRQS, Ioctl.DEVICE_FEATURE])
+        for (const number of [
+          Ioctl.DEVICE_GET_INFO,
+          Ioctl.DEVICE_GET_REGION_INFO,
+          Ioctl.DEVICE_GET_IRQ_INFO,
+          Ioctl.DEVICE_SET_IRQS,
+          Ioctl.DEVICE_FEATURE,
+        ])
           expect(task.ioctl(fd, number, NOWHERE)).toBe(-Errno.EFAULT);
       });
       test('an index beyond the last is EINVAL', () => {
@@ -155,7 +177,8 @@ export function vfioDeviceSuite(setup: () => VfioSetup, label = 'a VFIO device')
         expect(task.pwrite(fd, NOWHERE, 4, regionOffset(PciRegion.CONFIG))).toBe(-Errno.EFAULT);
       });
       test('mmap: shared only, MMAP regions only, within the region', () => {
-        const map = (offset: number, length: number, flags: number = MapFlag.SHARED): number => task.mmap(0, length, Prot.READ | Prot.WRITE, flags, fd, offset);
+        const map = (offset: number, length: number, flags: number = MapFlag.SHARED): number =>
+          task.mmap(0, length, Prot.READ | Prot.WRITE, flags, fd, offset);
         expect(map(regionOffset(PciRegion.CONFIG), 4096)).toBe(-Errno.EINVAL);
         expect(map(regionOffset(PciRegion.ROM), 4096)).toBe(-Errno.EINVAL);
         expect(map(regionOffset(client.info(fd).regions), 4096)).toBe(-Errno.EINVAL);
@@ -264,6 +287,8 @@ export function vfioDeviceSuite(setup: () => VfioSetup, label = 'a VFIO device')
       test('after close nothing answers, and the device can be opened again', () => {
         expect(task.close(fd)).toBe(0);
         expect(client.info(fd).result).toBe(-Errno.EBADF);
+        fd = client.deviceFd(group, name);
+        expect(client.info(fd).result).toBe(0);
       });
     });
   });
