@@ -64,13 +64,13 @@ describe('BAR regions', () => {
 });
 
 describe('configuration space', () => {
-  test('BAR registers are the user\'s own: the function keeps decoding where it did', () => {
+  test("BAR registers are the user's own: the function keeps decoding where it did", () => {
     const { client, fd, fn, config } = opened();
     client.pwrite(fd, new Uint8Array(8).fill(0xaa), config + 0x10);
     expect(fn.barAddress(0)).toBe(0xe000_0000);
     expect(client.pread(fd, 4, config + 0x14).bytes).toEqual(Uint8Array.of(0xaa, 0xaa, 0xaa, 0xaa));
   });
-  test('MSI-X control is the kernel\'s: the user cannot enable it', () => {
+  test("MSI-X control is the kernel's: the user cannot enable it", () => {
     const { client, fd, fn, config } = opened();
     client.pwrite(fd, Uint8Array.of(0, 0x80), config + fn.at.msix + 2);
     expect(fn.configRead(fn.at.msix + 2, 2) & 0x8000).toBe(0);
@@ -96,7 +96,7 @@ describe('configuration space', () => {
 });
 
 describe('interrupts', () => {
-  test('the function\'s messages reach the eventfds, also after a reset', () => {
+  test("the function's messages reach the eventfds, also after a reset", () => {
     const { client, fd, fn, task } = opened();
     const sinks = [client.eventfd(), client.eventfd()];
     expect(client.setIrqs(fd, FDS, PciIrq.MSIX, 0, 2, Int32Array.from(sinks))).toBe(0);

@@ -53,10 +53,10 @@ export class FakeIommufd implements OpenFile, IommufdContext {
 const NAME = '0000:00:01.0';
 export const VECTORS = 4;
 
-export function machine(options: { type1?: Type1Options; frames?: number } = {}) {
+export function machine(options: { type1?: Type1Options; frames?: number; scatter?: number } = {}) {
   const memory = new PhysicalMemory();
   const ram = memory.addRam(0x100, options.frames ?? 2048);
-  const frames = new FrameAllocator(ram);
+  const frames = new FrameAllocator(ram, undefined, undefined, options.scatter === undefined ? {} : { scatter: options.scatter });
   const clock = new Clock();
   const cpu = new Cpu({ memory, clock });
   const newMm = () => new AddressSpace({ memory, frames, clock, flush: (root, page, pages) => cpu.flush(root, page, pages) });
@@ -134,5 +134,26 @@ export function machine(options: { type1?: Type1Options; frames?: number } = {})
   const task = idleTask();
   const client = new VfioClient(task);
   const open = (path: string): number => task.open(path, Open.RDWR);
-  return { memory, ram, frames, clock, kernel, fn, registers, handlers, interrupts, attached, iommu, device, domains, core, nodes, idleTask, task, client, open, name: NAME };
+  return {
+    memory,
+    ram,
+    frames,
+    clock,
+    kernel,
+    fn,
+    registers,
+    handlers,
+    interrupts,
+    attached,
+    iommu,
+    device,
+    domains,
+    core,
+    nodes,
+    idleTask,
+    task,
+    client,
+    open,
+    name: NAME,
+  };
 }
