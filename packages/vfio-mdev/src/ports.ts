@@ -61,7 +61,7 @@ export interface PagingDomain {
 export interface IommufdContext {
   /** A device object for the function; its id, or -errno. */
   bindDevice(requesterId: number): number;
-  unbind(deviceId: number): number;
+  unbind(deviceId: number): void;
   /** The domain behind an HWPT, or an IOAS's own; -errno. */
   domainOf(ptId: number): object | number;
 }
