@@ -36,3 +36,7 @@ export function buildUacce(choice: StackChoice): Ready & { readonly stack: Uacce
     traps: () => 0,
   };
 }
+
+export function buildMdev(_choice: StackChoice): Ready & { readonly vdev: import('@siov/idxd-mdev').Vdev } {
+  throw new Error('soon');
+}
