@@ -76,7 +76,6 @@ module.exports = {
     enhancedResolveOptions: {
       conditionNames: ['@siov/source', 'import', 'types', 'default'],
       exportsFields: ['exports'],
-      extensionAlias: { '.js': ['.ts', '.js'] },
     },
   },
 };
