@@ -158,6 +158,7 @@ export class RegisterFront implements Mmio {
     this.translationEnabled = this.interruptRemapping = this.compatibilityFormat = this.extendedInterruptMode = false;
     this.interruptTableEntries = 0;
     this.faults.reset();
+    this.invalidations.enable(false);
     this.hooks.translationEnabled?.(false);
     this.hooks.rootChanged?.();
     this.hooks.interruptTableChanged?.();
