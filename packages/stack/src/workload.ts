@@ -6,7 +6,7 @@
 
 import { Opcode, Status } from '@siov/idxd-device/spec';
 import { Client, type Portal } from '@siov/idxd-driver/client';
-import { hi, lo } from '@siov/layout';
+import { hi, join, lo } from '@siov/layout';
 import type { Program, StepResult, UserTask } from '@siov/vfs';
 
 export type WorkloadOp = 'nop' | 'memmove' | 'fill' | 'compare' | 'crc' | 'copy-crc' | 'dualcast';
@@ -99,6 +99,7 @@ export class Workload implements Program {
   #sourceAt = 0;
   #destinationAt = 0;
   #second = 0;
+  #room = 0;
   #phase: 'open' | 'window' | 'run' | 'closed' = 'open';
   /** Offset of the window in the source, and bytes in it. */
   #offset = 0;
@@ -215,7 +216,8 @@ export class Workload implements Program {
     const bytes = Math.max(unit, Math.floor(WINDOW / unit) * unit);
     this.#window = new Uint8Array(bytes);
     const huge = hugePages ? 0x40000 : 0;
-    const room = Math.ceil(bytes / 2 ** 21) * 2 ** 21;
+    this.#room = Math.ceil(bytes / 2 ** 21) * 2 ** 21;
+    const room = this.#room;
     this.#sourceAt = this.#reserve(task, room, huge, true);
     this.#destinationAt = this.#reserve(task, room, huge, this.#o.touch ?? true);
     if (this.#o.op === 'dualcast') this.#second = this.#reserve(task, room, huge, this.#o.touch ?? true);
@@ -275,7 +277,7 @@ export class Workload implements Program {
     }
     const status = client.poll(slot);
     if (status === 0) return false;
-    if (client.resume(slot)) {
+    if ((status & 0x7f) === Status.pageFault && this.#owns(slot) && client.resume(slot)) {
       this.#again[slot] = 1;
       return true;
     }
@@ -283,6 +285,13 @@ export class Workload implements Program {
     this.#finish(task, slot, status);
     if (costs) clock.spend(costs.harvest);
     return true;
+  }
+
+  /** Whether a fault is at an address of our buffers, which a touch mends; others are errors of the descriptor. */
+  #owns(slot: number): boolean {
+    const at = join(this.#client.record(slot, 3), this.#client.record(slot, 2));
+    for (const buffer of [this.#sourceAt, this.#destinationAt, this.#second]) if (buffer > 0 && at >= buffer && at < buffer + this.#room) return true;
+    return false;
   }
 
   #turnBatch(task: UserTask, slot: number): boolean {

@@ -1,0 +1,144 @@
+/**
+ * Recipe: a host that cuts a dedicated work queue out as a virtual device, a VMM process that assigns it through VFIO, and a guest whose own
+ * kernel drives it. Pulls in no uacce. The guest runs the same kernel code as the host, on what the VMM shows it.
+ */
+import { LocalApic } from '@siov/cpu';
+import { type IdxdDriver, userQueue, type WqConfig } from '@siov/idxd-driver';
+import { type IdxdMdevParent, idxdMdevParent, TYPE_1DWQ, type Vdev } from '@siov/idxd-mdev';
+import { RegisterFront } from '@siov/iommu';
+import { errnoName, MapFlag, Open, Prot } from '@siov/layout/uapi';
+import { MdevBus, VfioCore } from '@siov/vfio-mdev';
+import { EventFd, type Program, schedule, type UserTask } from '@siov/vfs';
+import { GuestFrames, Kvm, type Vm, Counter as VmCounter, Vmm } from '@siov/vmm';
+import { Host, type HostOptions } from './host.js';
+import { KernelInstance } from './kernel.js';
+import type { OpenQueue } from './workload.js';
+
+export interface MdevStackOptions extends HostOptions {
+  /** The queue behind the virtual device; dedicated. */
+  readonly wq?: Partial<WqConfig>;
+  /** Bytes of guest memory, a multiple of 2 MiB (default 64 MiB). */
+  readonly guestRamBytes?: number;
+}
+
+/** The VMM is a process that serves exits; between them it sleeps. */
+const parked: Program = { step: () => 'wait' };
+/** Where a guest finds things in its physical address space; what the VMM puts there. */
+const GuestMap = { ecam: 0xe000_0000, window: { base: 0xe100_0000, bytes: 0x1000_0000 }, iommu: 0xfed9_0000 } as const;
+const UUID = '6f1d9a5e-0c4b-4f6d-9a56-8d6c3f1f4b01';
+
+export class MdevStack {
+  readonly host: Host;
+  readonly driver: IdxdDriver;
+  readonly parent: IdxdMdevParent;
+  readonly #parent: { unregister(): void };
+  readonly vdev: Vdev;
+  /** The VMM's process on the host. */
+  readonly vmmTask: UserTask;
+  readonly vmm: Vmm;
+  readonly vm: Vm;
+  readonly guest: KernelInstance;
+  readonly guestApic: LocalApic;
+  readonly guestDriver: IdxdDriver;
+  /** The guest's own character device of the queue. */
+  readonly guestPath: string;
+
+  constructor(options: MdevStackOptions = {}) {
+    const host = new Host(options);
+    this.host = host;
+    const { kernel, clock } = host;
+    const trace = options.trace ? { trace: options.trace } : {};
+
+    // Host: one dedicated queue of type mdev, VFIO, the mdev bus, and a virtual device made by writing a UUID.
+    this.driver = kernel.bindIdxd(kernel.devices[0]!, { wqs: [{ mode: 'dedicated', size: 128, group: 0, ...options.wq, type: 'mdev' }] });
+    const core = new VfioCore({
+      kernel: kernel.user,
+      iommufd: { contextOf: (file) => kernel.iommu.iommufd.contextOf(file as never) },
+      iommu: { pagingDomain: () => kernel.iommu.pagingDomain() },
+      isEventFd: (file) => (file instanceof EventFd ? file : undefined),
+    });
+    const bus = new MdevBus({ core, kernel: kernel.user });
+    this.parent = idxdMdevParent({ driver: this.driver, iommu: kernel.iommu });
+    this.#parent = bus.registerParent(this.parent);
+    const create = `/sys/class/mdev_bus/${this.parent.name}/mdev_supported_types/idxd-${TYPE_1DWQ}/create`;
+    const made = kernel.user.sysfs.write(create, UUID);
+    if (made < 0) throw new RangeError(`MdevStack: create of ${TYPE_1DWQ}: ${errnoName(made)}`);
+    this.vdev = this.parent.devices.get(UUID)!;
+    const node = bus.find(UUID)!.nodes.cdev;
+
+    // The VMM.
+    const kvm = new Kvm({
+      memory: host.memory,
+      frames: host.frames,
+      cpu: host.cpu,
+      clock,
+      costs: { ...host.costs.vmm, ...host.costs.cpu },
+      ...trace,
+    });
+    kernel.user.register('/dev/kvm', kvm);
+    this.vmmTask = kernel.user.spawn(parked, 'vmm');
+    const { vmmTask } = this;
+    this.guestApic = new LocalApic({ clock, costs: host.costs.apic, ...trace });
+    this.vmm = new Vmm({
+      process: vmmTask,
+      vmOf: (fd) => kvm.vmOf(vmmTask.file(fd)!)!,
+      ramBytes: options.guestRamBytes ?? 64 << 20,
+      apic: this.guestApic,
+      newIommuFront: (hooks, memory, sink) => new RegisterFront({ hooks, memory, sink, profile: { capability: { cachingMode: 1 } } }),
+    });
+    this.vm = this.vmm.vm;
+    this.vmm.assign(node);
+
+    // The guest's kernel.
+    const memory = this.vm.guestMemory();
+    this.guest = new KernelInstance({
+      name: 'guest',
+      clock,
+      cpu: host.cpu,
+      apic: this.guestApic,
+      memory,
+      frames: new GuestFrames(memory, options.guestRamBytes ?? 64 << 20),
+      costs: host.costs,
+      trace: options.trace,
+      iommu: this.vm.ioremap(GuestMap.iommu),
+      interruptRemapping: false,
+      ecam: this.vm.ioremap(GuestMap.ecam),
+      window: GuestMap.window,
+      ioremap: (address) => this.vm.ioremap(address),
+      guest: this.vm.guest,
+    });
+    this.guestDriver = this.guest.bindIdxd(this.guest.devices[0]!, { wqs: [] });
+    this.guestPath = userQueue(this.guestDriver, this.guestDriver.wqs[0]!).path;
+  }
+
+  /** VM exits by reason so far. */
+  get exits(): Record<string, number> {
+    return Object.fromEntries(Object.entries(VmCounter).map(([name, index]) => [name, this.vm.counters[index]!]));
+  }
+  /** All of them. */
+  get traps(): number {
+    return this.vm.counters[VmCounter.exits]!;
+  }
+  /** The driver takes the device back: the virtual device goes, and with it the guest's portal pages. */
+  unbind(): void {
+    this.#parent.unregister();
+  }
+  /** Runs the processes of host and guest until nothing can run, or until `until`. */
+  run(until?: () => boolean): void {
+    schedule([this.host.kernel.user, this.guest.user], this.host.clock, until);
+  }
+}
+
+/** Opens the queue as a program in the guest does: the character device of the guest's own driver. For `Workload`. */
+export function openGuestQueue(stack: MdevStack): OpenQueue {
+  return (task) => {
+    const fd = task.open(stack.guestPath, Open.RDWR);
+    if (fd < 0) throw new RangeError(`open ${stack.guestPath} in the guest: ${errnoName(fd)}`);
+    const address = task.mmap(0, 4096, Prot.WRITE, MapFlag.SHARED, fd, 0);
+    if (address < 0) throw new RangeError(`${stack.guestPath}: ${errnoName(address)}`);
+    return { address, mode: 'dedicated', depthLimit: stack.guestDriver.wqs[0]!.config.size, close: () => void task.close(fd) };
+  };
+}
+
+export { Host, type HostOptions } from './host.js';
+export { bytesSource, type OpenQueue, Workload, type WorkloadOptions, type WorkloadResult } from './workload.js';
