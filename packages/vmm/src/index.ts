@@ -10,3 +10,6 @@ export { Kvm, type KvmOptions } from './kvm/kvm.js';
 export * as kvm from './kvm/uapi.js';
 export type { GuestHooks, MmioExit, Vcpu, Vm, VmPorts } from './kvm/vm.js';
 export type * from './ports.js';
+export { AssignedDevice } from './user/assigned.js';
+export { VmmError } from './user/calls.js';
+export { GuestMap, type Refusal, Vmm, type VmmOptions } from './user/vmm.js';

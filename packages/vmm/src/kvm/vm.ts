@@ -108,8 +108,7 @@ export class Vm {
    * Device registers at a guest physical address, as the guest's kernel maps them: straight through where the EPT has them, else an exit.
    */
   ioremap(address: number): Mmio {
-    if (!(Number.isInteger(address / 4096) && address >= 0 && address < 2 ** 43))
-      throw new RangeError(`address: a page below 2^43, not ${address}`);
+    if (!(Number.isInteger(address / 4096) && address >= 0 && address < 2 ** 43)) throw new RangeError(`address: a page below 2^43, not ${address}`);
     const first = address / 4096;
     const { memory, clock } = this.p;
     const { mmioRead, mmioWrite } = this.costs;
