@@ -71,6 +71,7 @@ export class KernelInstance {
       ...(trace ? { trace } : {}),
     });
     this.iommu.enable();
+    this.user.register('/dev/iommu', this.iommu.iommufd);
     this.interrupts = options.interruptRemapping ? this.iommu.irqDomain() : new VectorDomain({ vectors: apic });
     this.devices = enumerate({ ecam: options.ecam, window: options.window, ioremap: (address, bytes) => options.ioremap(address, bytes) });
   }

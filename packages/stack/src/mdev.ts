@@ -7,9 +7,10 @@ import { type IdxdDriver, userQueue, type WqConfig } from '@siov/idxd-driver';
 import { type IdxdMdevParent, idxdMdevParent, TYPE_1DWQ, type Vdev } from '@siov/idxd-mdev';
 import { RegisterFront } from '@siov/iommu';
 import { errnoName, MapFlag, Open, Prot } from '@siov/layout/uapi';
+import { FrameAllocator } from '@siov/memory';
 import { MdevBus, VfioCore } from '@siov/vfio-mdev';
 import { EventFd, type Program, schedule, type UserTask } from '@siov/vfs';
-import { GuestFrames, Kvm, type Vm, Counter as VmCounter, Vmm } from '@siov/vmm';
+import { GuestFrames, GuestMap, Kvm, type Vm, Counter as VmCounter, Vmm } from '@siov/vmm';
 import { Host, type HostOptions } from './host.js';
 import { KernelInstance } from './kernel.js';
 import type { OpenQueue } from './workload.js';
@@ -19,12 +20,12 @@ export interface MdevStackOptions extends HostOptions {
   readonly wq?: Partial<WqConfig>;
   /** Bytes of guest memory, a multiple of 2 MiB (default 64 MiB). */
   readonly guestRamBytes?: number;
+  /** Guest memory in 2 MiB pages of the VMM (default true). */
+  readonly guestHugePages?: boolean;
 }
 
 /** The VMM is a process that serves exits; between them it sleeps. */
 const parked: Program = { step: () => 'wait' };
-/** Where a guest finds things in its physical address space; what the VMM puts there. */
-const GuestMap = { ecam: 0xe000_0000, window: { base: 0xe100_0000, bytes: 0x1000_0000 }, iommu: 0xfed9_0000 } as const;
 const UUID = '6f1d9a5e-0c4b-4f6d-9a56-8d6c3f1f4b01';
 
 export class MdevStack {
@@ -67,45 +68,48 @@ export class MdevStack {
     const node = bus.find(UUID)!.nodes.cdev;
 
     // The VMM.
+    this.guestApic = new LocalApic({ clock, costs: host.costs.apic, ...trace });
     const kvm = new Kvm({
       memory: host.memory,
       frames: host.frames,
       cpu: host.cpu,
       clock,
-      costs: { ...host.costs.vmm, ...host.costs.cpu },
+      costs: { ...host.costs.vmm, mmioRead: host.costs.cpu.mmioRead, mmioWrite: host.costs.cpu.mmioWrite },
+      eventFd: (file) => (file instanceof EventFd ? file : undefined),
+      newApic: () => this.guestApic,
       ...trace,
     });
     kernel.user.register('/dev/kvm', kvm);
     this.vmmTask = kernel.user.spawn(parked, 'vmm');
     const { vmmTask } = this;
-    this.guestApic = new LocalApic({ clock, costs: host.costs.apic, ...trace });
     this.vmm = new Vmm({
-      process: vmmTask,
-      vmOf: (fd) => kvm.vmOf(vmmTask.file(fd)!)!,
+      task: vmmTask,
+      vmOf: (fd) => kvm.vmOf(vmmTask.file(fd)),
       ramBytes: options.guestRamBytes ?? 64 << 20,
-      apic: this.guestApic,
-      newIommuFront: (hooks, memory, sink) => new RegisterFront({ hooks, memory, sink, profile: { capability: { cachingMode: 1 } } }),
+      hugePages: options.guestHugePages ?? true,
+      iommu: (hooks, memory, sink) =>
+        new RegisterFront({ hooks, memory, sink, profile: { capability: { cachingMode: 1 }, extendedCapability: { interruptRemapping: 0 } } }),
     });
     this.vm = this.vmm.vm;
     this.vmm.assign(node);
 
     // The guest's kernel.
-    const memory = this.vm.guestMemory();
+    const memory = this.vmm.guestMemory;
     this.guest = new KernelInstance({
       name: 'guest',
       clock,
       cpu: host.cpu,
       apic: this.guestApic,
       memory,
-      frames: new GuestFrames(memory, options.guestRamBytes ?? 64 << 20),
+      frames: new GuestFrames(memory.regions, (region) => new FrameAllocator(region)),
       costs: host.costs,
       trace: options.trace,
-      iommu: this.vm.ioremap(GuestMap.iommu),
+      iommu: this.vmm.ioremap(GuestMap.iommu),
       interruptRemapping: false,
-      ecam: this.vm.ioremap(GuestMap.ecam),
+      ecam: this.vmm.ioremap(GuestMap.ecam),
       window: GuestMap.window,
-      ioremap: (address) => this.vm.ioremap(address),
-      guest: this.vm.guest,
+      ioremap: (address) => this.vmm.ioremap(address),
+      guest: this.vmm.guest,
     });
     this.guestDriver = this.guest.bindIdxd(this.guest.devices[0]!, { wqs: [] });
     this.guestPath = userQueue(this.guestDriver, this.guestDriver.wqs[0]!).path;
@@ -117,7 +121,7 @@ export class MdevStack {
   }
   /** All of them. */
   get traps(): number {
-    return this.vm.counters[VmCounter.exits]!;
+    return this.vm.counters[VmCounter.eptViolations]! + this.vm.counters[VmCounter.pasidExits]!;
   }
   /** The driver takes the device back: the virtual device goes, and with it the guest's portal pages. */
   unbind(): void {

@@ -1,6 +1,5 @@
 /** What can be made to happen in the middle of a run: a neighbour dies, or the device goes. */
 import { bytesSource, Workload } from '@siov/stack';
-import type { UacceStack } from '@siov/stack/uacce';
 import type { Happening, Ready } from './model.js';
 import type { RunChoice } from './run-options.js';
 
@@ -32,7 +31,7 @@ export function describeHappenings(choice: RunChoice, bytes: number): (ready: Re
         afterBytes: half,
         what: 'the driver was unbound in the middle of the work',
         run() {
-          (ready as Ready & { stack: Pick<UacceStack, 'unbind'> }).stack.unbind();
+          (ready as Ready & { stack: { unbind(): void } }).stack.unbind();
           return 'queues are zombies, portal pages are gone';
         },
       },

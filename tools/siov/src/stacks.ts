@@ -1,5 +1,7 @@
 /** The two models as the command line builds them. */
+import type { Vdev } from '@siov/idxd-mdev';
 import type { CostTable, HostOptions, Trace } from '@siov/stack';
+import { MdevStack, openGuestQueue } from '@siov/stack/mdev';
 import { openUacceQueue, UacceStack } from '@siov/stack/uacce';
 import type { Mode, Ready } from './model.js';
 
@@ -37,6 +39,23 @@ export function buildUacce(choice: StackChoice): Ready & { readonly stack: Uacce
   };
 }
 
-export function buildMdev(_choice: StackChoice): Ready & { readonly vdev: import('@siov/idxd-mdev').Vdev } {
-  throw new Error('soon');
+export function buildMdev(choice: StackChoice): Ready & { readonly stack: MdevStack; readonly vdev: Vdev } {
+  const { wqSize: size, blockOnFault } = choice;
+  // The guest has half of the host's memory.
+  const guestRamBytes = Math.floor(choice.ramBytes / 2 / 2 ** 21) * 2 ** 21;
+  const stack = new MdevStack({ ...hostOptions(choice), wq: { size, blockOnFault }, guestRamBytes });
+  if (choice.trace) choice.trace.clock = stack.host.clock;
+  const { host, guest, vdev } = stack;
+  return {
+    model: 'mdev',
+    stack,
+    vdev,
+    host,
+    kernel: guest,
+    kernels: [host.kernel, guest],
+    open: openGuestQueue(stack),
+    run: () => stack.run(),
+    traps: () => stack.traps,
+    exits: () => stack.exits,
+  };
 }
