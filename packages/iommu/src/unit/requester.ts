@@ -43,6 +43,7 @@ export class Requester implements Upstream {
   private readonly counters: Float64Array;
   private readonly iotlb: Iotlb;
   private readonly entries: Int32Array;
+  private readonly lookupCost: number;
   endpoint: Endpoint | undefined;
   // state: the address space last used
   private epoch = -1;
@@ -51,6 +52,8 @@ export class Requester implements Upstream {
   private refuses = 0;
   /** Output is input: translation off, or pass-through. */
   private straight = false;
+  /** 1: the context and PASID caches are asked (translation is on). */
+  private looked = 0;
   private faultDisable = 0;
   private domainId = 0;
   private iotlbPasid = 0;
@@ -81,6 +84,7 @@ export class Requester implements Upstream {
     this.counters = unit.counters;
     this.iotlb = unit.iotlb;
     this.entries = unit.iotlb.data;
+    this.lookupCost = unit.lookupCost;
     this.region = unit.walker.memory.region;
   }
 
@@ -92,35 +96,21 @@ export class Requester implements Upstream {
     if (pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) {
       const fault = this.select(access, pasid);
       if (fault !== Fault.none) return this.refuse(fault, access, pasid, hi, lo);
-    } else if (unit.front.translationEnabled) {
-      counters[contextHits]!++;
-      counters[pasidHits]!++;
+    } else {
+      counters[contextHits]! += this.looked;
+      counters[pasidHits]! += this.looked;
     }
     if (max > LONGEST) max = LONGEST;
     if (this.straight) return this.identity(access, pasid, hi, lo, max, out);
     const found = this.translate(access, hi, lo);
     if (found < 0) return this.refuse(-found, access, pasid, hi, lo);
     if (lo >> 12 === this.aheadLo) this.countedAhead(access, pasid, hi);
-    let within = WITHIN[entries[found]! & 3]!;
+    const within = WITHIN[entries[found]! & 3]!;
     const first = entries[found + FRAME]! + ((lo >>> 12) & within);
     const offset = lo & 0xfff;
     // Bytes from `offset` of the first frame on that are known to be contiguous.
     let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
-    while (length < max) {
-      const nextLo = (lo + length) | 0;
-      const nextHi = nextLo >>> 0 < lo >>> 0 ? (hi + 1) | 0 : hi;
-      if (pasid === NO_PASID && nextHi === 0 && nextLo >>> 20 === 0xfee) break;
-      const next = this.translate(access, nextHi, nextLo);
-      if (next < 0) break;
-      within = WITHIN[entries[next]! & 3]!;
-      if (entries[next + FRAME]! + ((nextLo >>> 12) & within) !== first + ((offset + length) >>> 12)) {
-        this.aheadHi = nextHi;
-        this.aheadLo = nextLo >> 12;
-        this.aheadPasid = pasid;
-        break;
-      }
-      length += ((within + 1) << 12) - (nextLo & (within << 12));
-    }
+    if (length < max) length = this.grow(access, pasid, hi, lo, length, max, first);
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(first, offset, length, out);
@@ -161,12 +151,11 @@ export class Requester implements Upstream {
   /** The IOTLB entry that answers a request of the selected address space, walking if need be; or minus a fault reason. */
   private translate(access: number, hi: number, lo: number): number {
     const { counters } = this;
-    const { lookupCost, atsCost } = this.unit;
     counters[translations]!++;
-    this.ns += lookupCost;
+    this.ns += this.lookupCost;
     if (access & DmaAccess.ats) {
       counters[atsRequests]!++;
-      this.ns += atsCost;
+      this.ns += this.unit.atsCost;
     }
     const need = NEED[(access & 7) | this.needs]!;
     const at = this.iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
@@ -194,6 +183,28 @@ export class Requester implements Upstream {
     this.ns += reads * unit.walkCost;
     if (fault !== Fault.none) return -fault;
     return this.iotlb.insert(old, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
+  }
+
+  /** How far an extent of `length` bytes from `first` on goes on over the pages behind it. */
+  private grow(access: number, pasid: number, hi: number, lo: number, length: number, max: number, first: number): number {
+    const { entries } = this;
+    const offset = lo & 0xfff;
+    while (length < max) {
+      const nextLo = (lo + length) | 0;
+      const nextHi = nextLo >>> 0 < lo >>> 0 ? (hi + 1) | 0 : hi;
+      if (pasid === NO_PASID && nextHi === 0 && nextLo >>> 20 === 0xfee) break;
+      const next = this.translate(access, nextHi, nextLo);
+      if (next < 0) break;
+      const within = WITHIN[entries[next]! & 3]!;
+      if (entries[next + FRAME]! + ((nextLo >>> 12) & within) !== first + ((offset + length) >>> 12)) {
+        this.aheadHi = nextHi;
+        this.aheadLo = nextLo >> 12;
+        this.aheadPasid = pasid;
+        break;
+      }
+      length += ((within + 1) << 12) - (nextLo & (within << 12));
+    }
+    return length;
   }
 
   /** Takes back the count of a hit on a page that was translated, and counted, ahead. */
@@ -235,10 +246,12 @@ export class Requester implements Upstream {
     const { unit, counters } = this;
     this.pasid = UNSELECTED;
     if (!unit.front.translationEnabled) {
+      this.looked = 0;
       this.straight = true;
       this.faultDisable = 1;
       return this.selected(pasid, 0);
     }
+    this.looked = 1;
     const context = this.context();
     if (context < 0) return -context;
     const from = unit.spaces.contexts.data;
