@@ -161,12 +161,17 @@ export class Client {
     // Backward moves completed their tail: the operands stay, the size shrinks. Fill's pattern turns by what was written.
     if (!backward) {
       if (opcode === Opcode.fill) turn(w, d + 4, done & 7);
-      else forward(w, d + 4, done);
-      forward(w, d + 6, done);
+      else if (opcode !== Opcode.cacheFlush) forward(w, d + 4, done);
+      if (opcode === Opcode.comparePattern) turn(w, d + 6, done & 7);
+      else if (opcode !== Opcode.crc) forward(w, d + 6, done);
+      if (opcode === Opcode.dualcast) forward(w, d + 10, done);
     }
     w[d + 8] = w[d + 8]! - done;
-    // A CRC goes on from the value so far.
-    if (done > 0 && (opcode === Opcode.crc || opcode === Opcode.copyCrc)) w[d + 10] = value;
+    // A CRC goes on from the value so far, wherever its seed was.
+    if (done > 0 && (opcode === Opcode.crc || opcode === Opcode.copyCrc)) {
+      w[d + 1] = w[d + 1]! & ~Flag.crcSeedInMemory;
+      w[d + 10] = value;
+    }
     p.view[p.words(this.#recordHigh, (this.#recordLow + slot * 64) | 0, 1)] = 0;
     this.resumes++;
     return true;

@@ -36,6 +36,8 @@ export interface Capabilities {
   readonly imsEntries: number;
   readonly configurable: boolean;
   readonly operations: ReadonlySet<number>;
+  /** Bit per administrative command. */
+  readonly commands: number;
 }
 
 /** The kernel's answer to a configuration: 0, or the errno of the attribute that would be refused first, and which. */

@@ -39,6 +39,10 @@ export interface CompletionInterrupt {
 }
 
 const MSIX = 0x11;
+/** Without CMDCAP a device has commands 1 to 12. */
+const DEFAULT_COMMANDS = 0x1ffe;
+/** Operand of the interrupt handle commands: the index is one of IMS. */
+const HANDLE_OF_IMS = 0x1_0000;
 
 export class IdxdDriver {
   // fixed
@@ -95,9 +99,10 @@ export class IdxdDriver {
     if (this.command(spec.Command.resetDevice, 0, false) !== 0) return -Errno.ENXIO;
 
     const genCap = this.#readWords(spec.Register.genCap, 8);
-    const wqCap = this.#readWords(spec.Register.wqCap, 8);
+    const commands = spec.GenCap.get.commandCapabilities(genCap, 0) ? this.#read(spec.Register.cmdCap) : DEFAULT_COMMANDS;
     const groupCap = this.#readWords(spec.Register.groupCap, 8);
     const engineCap = this.#readWords(spec.Register.engineCap, 8);
+    const wqCap = this.#readWords(spec.Register.wqCap, 8);
     const opCap = this.#readWords(spec.Register.opCap, 32);
     const offsets = this.#readWords(spec.Register.offsets, 16);
     const table = spec.TableOffsets.get;
@@ -122,7 +127,12 @@ export class IdxdDriver {
       imsEntries: this.#at.ims ? spec.GenCap.get.imsUnits(genCap, 0) * 256 : 0,
       configurable: spec.GenCap.get.configurationSupport(genCap, 0) === 1,
       operations,
+      commands,
     };
+    if (!this.capabilities.configurable) {
+      const error = this.#adoptConfiguration(bar2.address);
+      if (error !== 0) return error;
+    }
 
     this.#msix = interrupts.msix(device, device.capability(MSIX), this.#registers);
     this.#misc = this.#msix.alloc(() => this.#miscInterrupt(), 0);
@@ -134,29 +144,42 @@ export class IdxdDriver {
         device.requesterId,
         this.capabilities.imsEntries,
       );
+    this.#unmaskErrors();
+    return 0;
+  }
+
+  #unmaskErrors(): void {
     const control = Uint32Array.of(this.#read(spec.Register.genCtrl));
     spec.GenCtrl.set.softwareErrorInterrupt(control, 0, 1);
     spec.GenCtrl.set.haltInterrupt(control, 0, 1);
     this.#writeWords(spec.Register.genCtrl, control);
-    if (!this.capabilities.configurable) this.#adoptConfiguration(bar2.address);
-    return 0;
   }
 
-  /** A device whose configuration is fixed says it in its tables. Linux idxd_wqs_load_config: dedicated only. */
-  #adoptConfiguration(portals: number): void {
-    this.wqs = Array.from({ length: this.capabilities.wqs }, (_, index) => {
+  /**
+   * A device whose configuration is fixed says it in its tables. 0, or -EOPNOTSUPP: the kernel takes dedicated queues without a PASID only,
+   * since it could not give a shared one its own. Linux idxd_device_load_config.
+   */
+  #adoptConfiguration(portals: number): number {
+    const wqs = Array.from({ length: this.capabilities.groups }, (_, g) =>
+      spec.GroupCfg.get.wqs(this.#readWords(this.#at.groups + g * spec.GroupCfg.bytes, spec.GroupCfg.bytes), 0),
+    );
+    const { get } = spec.WqCfg;
+    for (let index = 0; index < this.capabilities.wqs; index++) {
       const words = this.#readWords(this.#at.wqs + index * this.#at.wqStride, 32);
-      const mode = spec.WqCfg.get.mode(words, 0) ? 'dedicated' : 'shared';
-      return this.#wq(index, portals, {
-        mode,
-        size: spec.WqCfg.get.size(words, 0),
-        group: 0,
-        priority: spec.WqCfg.get.priority(words, 0),
-        maxTransferSize: 2 ** spec.WqCfg.get.maxTransferShift(words, 0),
-        maxBatchSize: 2 ** spec.WqCfg.get.maxBatchShift(words, 0),
-        type: 'user',
-      });
-    });
+      if (get.mode(words, 0) !== spec.WqCfg.is.mode.dedicated || get.pasidEnable(words, 0)) return -Errno.EOPNOTSUPP;
+      this.wqs.push(
+        this.#wq(index, portals, {
+          mode: 'dedicated',
+          size: get.size(words, 0),
+          group: wqs.findIndex((mask) => (mask >>> index) & 1),
+          priority: get.priority(words, 0),
+          maxTransferSize: 2 ** get.maxTransferShift(words, 0),
+          maxBatchSize: 2 ** get.maxBatchShift(words, 0),
+          type: 'user',
+        }),
+      );
+    }
+    return 0;
   }
   #wq(index: number, portals: number, config: WqConfig): Wq {
     const portalFrame = (portals + index * spec.Portal.bytesPerWq) / 4096;
@@ -195,7 +218,11 @@ export class IdxdDriver {
       if (this.softwareErrors.push(record) > 256) this.softwareErrors.shift();
       for (const listener of this.#errorListeners) listener(record);
     }
-    if (spec.IntCause.get.halt(cause, 0)) this.halted = true;
+    if (spec.IntCause.get.halt(cause, 0)) {
+      this.halted = true;
+      this.enabled = false;
+      for (const wq of this.wqs) wq.enabled = false;
+    }
   }
   /** Hears of every software error; returns how to stop. */
   onSoftwareError(listener: (record: SoftwareErrorRecord) => void): () => void {
@@ -233,13 +260,20 @@ export class IdxdDriver {
     return { error: 0, why: '' };
   }
 
-  /** Disables the device, and with it all queues. */
+  /**
+   * Disables the device, and with it all queues; what is in flight ends first. A configurable device is reset, so that nothing of this
+   * configuration is left in its tables. Linux idxd_device_drv_remove.
+   */
   disable(): number {
     if (!this.enabled) return -Errno.ENXIO;
     const status = this.command(spec.Command.disableDevice);
     this.enabled = false;
     for (const wq of this.wqs) wq.enabled = false;
-    return status === 0 ? 0 : -Errno.ENXIO;
+    if (status !== 0 && status !== spec.CommandStatus.deviceNotEnabledForDisable) return -Errno.ENXIO;
+    if (!this.capabilities.configurable) return 0;
+    if (this.command(spec.Command.resetDevice) !== 0) return -Errno.ENXIO;
+    this.#unmaskErrors();
+    return 0;
   }
 
   /** The bits of WQCFG that the device keeps are read back and kept, as the kernel does. `pasid` undefined: none. */
@@ -248,6 +282,15 @@ export class IdxdDriver {
     const at = this.#at.wqs + wq.index * this.#at.wqStride;
     const words = new Uint32Array(8);
     const set = spec.WqCfg.set;
+    if (!can.configurable) {
+      // Only the PASID is software's to say. Linux idxd_wq_set_pasid.
+      words[2] = this.#read(at + 8);
+      set.pasidEnable(words, 0, pasid === undefined ? 0 : 1);
+      set.pasid(words, 0, pasid ?? 0);
+      set.privileged(words, 0, privileged ? 1 : 0);
+      this.#writeWords(at + 8, [words[2]!]);
+      return;
+    }
     set.size(words, 0, config.size);
     set.threshold(words, 0, config.mode === 'shared' ? (config.threshold ?? config.size) : 0);
     set.mode(words, 0, spec.WqCfg.is.mode[config.mode]);
@@ -307,20 +350,44 @@ export class IdxdDriver {
         const at = this.#at.msixPermission + vector * spec.MsixPermission.bytes;
         this.#writeWords(at, permission);
         this.#vectors.add(vector);
-        return {
-          handle: vector,
-          ims: false,
-          free: () => {
-            this.#writeWords(at, [0, 0]);
-            irq.free();
-            this.#vectors.delete(vector);
-          },
-        };
+        const interrupt = this.#withHandle(vector, false, () => {
+          this.#writeWords(at, [0, 0]);
+          irq.free();
+          this.#vectors.delete(vector);
+        });
+        if (interrupt || store === 'msix') return interrupt;
       }
     }
     if (store === 'msix') return undefined;
     const slot = this.#ims?.allocFor(handler, pasid);
-    return slot && { handle: slot.index, ims: true, free: () => slot.free() };
+    return slot && this.#withHandle(slot.index, true, () => slot.free());
+  }
+
+  #offers(command: number): boolean {
+    return ((this.capabilities.commands >>> command) & 1) === 1;
+  }
+  /** A device that has the command says which handle a table entry has, or that it has none left; else it is the entry's index. */
+  #withHandle(index: number, ims: boolean, free: () => void): CompletionInterrupt | undefined {
+    const table = ims ? HANDLE_OF_IMS : 0;
+    let handle = index;
+    if (this.#offers(spec.Command.requestInterruptHandle)) {
+      if (this.command(spec.Command.requestInterruptHandle, index | table) !== 0) {
+        free();
+        return undefined;
+      }
+      handle = spec.CmdSts.get.result(Uint32Array.of(this.#read(spec.Register.cmdSts)), 0);
+    }
+    let held = true;
+    return {
+      handle,
+      ims,
+      free: () => {
+        if (!held) return;
+        held = false;
+        if (this.#offers(spec.Command.releaseInterruptHandle)) this.command(spec.Command.releaseInterruptHandle, handle | table, false);
+        free();
+      },
+    };
   }
 
   /** Frame of the portal page that a user of the queue may have: the limited one, by interrupt store. */
