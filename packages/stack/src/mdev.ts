@@ -18,6 +18,8 @@ import type { OpenQueue } from './workload.js';
 export interface MdevStackOptions extends HostOptions {
   /** The queue behind the virtual device; dedicated. */
   readonly wq?: Partial<WqConfig>;
+  /** How many virtual devices the guest gets, each with a queue of its own (default 1). */
+  readonly vdevs?: number;
   /** Bytes of guest memory, a multiple of 2 MiB (default 64 MiB). */
   readonly guestRamBytes?: number;
   /** Guest memory in 2 MiB pages of the VMM (default true). */
@@ -26,23 +28,24 @@ export interface MdevStackOptions extends HostOptions {
 
 /** The VMM is a process that serves exits; between them it sleeps. */
 const parked: Program = { step: () => 'wait' };
-const UUID = '6f1d9a5e-0c4b-4f6d-9a56-8d6c3f1f4b01';
+const uuid = (n: number): string => `6f1d9a5e-0c4b-4f6d-9a56-8d6c3f1f4b${n.toString(16).padStart(2, '0')}`;
 
 export class MdevStack {
   readonly host: Host;
   readonly driver: IdxdDriver;
   readonly parent: IdxdMdevParent;
   readonly #parent: { unregister(): void };
-  readonly vdev: Vdev;
+  readonly vdevs: readonly Vdev[];
   /** The VMM's process on the host. */
   readonly vmmTask: UserTask;
   readonly vmm: Vmm;
   readonly vm: Vm;
   readonly guest: KernelInstance;
   readonly guestApic: LocalApic;
-  readonly guestDriver: IdxdDriver;
-  /** The guest's own character device of the queue. */
-  readonly guestPath: string;
+  /** The guest's drivers, one a virtual device. */
+  readonly guestDrivers: readonly IdxdDriver[];
+  /** The guest's own character devices of the queues. */
+  readonly guestPaths: readonly string[];
 
   constructor(options: MdevStackOptions = {}) {
     const host = new Host(options);
@@ -50,8 +53,11 @@ export class MdevStack {
     const { kernel, clock } = host;
     const trace = options.trace ? { trace: options.trace } : {};
 
-    // Host: one dedicated queue of type mdev, VFIO, the mdev bus, and a virtual device made by writing a UUID.
-    this.driver = kernel.bindIdxd(kernel.devices[0]!, { wqs: [{ mode: 'dedicated', size: 128, group: 0, ...options.wq, type: 'mdev' }] });
+    // Host: dedicated queues of type mdev, VFIO, the mdev bus, and virtual devices made by writing UUIDs.
+    const uuids = Array.from({ length: options.vdevs ?? 1 }, (_, n) => uuid(n));
+    this.driver = kernel.bindIdxd(kernel.devices[0]!, {
+      wqs: uuids.map(() => ({ mode: 'dedicated', size: Math.floor(128 / uuids.length), group: 0, ...options.wq, type: 'mdev' })),
+    });
     const core = new VfioCore({
       kernel: kernel.user,
       iommufd: { contextOf: (file) => kernel.iommu.iommufd.contextOf(file as never) },
@@ -62,10 +68,11 @@ export class MdevStack {
     this.parent = idxdMdevParent({ driver: this.driver, iommu: kernel.iommu });
     this.#parent = bus.registerParent(this.parent);
     const create = `/sys/class/mdev_bus/${this.parent.name}/mdev_supported_types/idxd-${TYPE_1DWQ}/create`;
-    const made = kernel.user.sysfs.write(create, UUID);
-    if (made < 0) throw new RangeError(`MdevStack: create of ${TYPE_1DWQ}: ${errnoName(made)}`);
-    this.vdev = this.parent.devices.get(UUID)!;
-    const node = bus.find(UUID)!.nodes.cdev;
+    for (const id of uuids) {
+      const made = kernel.user.sysfs.write(create, id);
+      if (made < 0) throw new RangeError(`MdevStack: create of ${TYPE_1DWQ}: ${errnoName(made)}`);
+    }
+    this.vdevs = uuids.map((id) => this.parent.devices.get(id)!);
 
     // The VMM.
     this.guestApic = new LocalApic({ clock, costs: host.costs.apic, ...trace });
@@ -91,7 +98,7 @@ export class MdevStack {
         new RegisterFront({ hooks, memory, sink, profile: { capability: { cachingMode: 1 }, extendedCapability: { interruptRemapping: 0 } } }),
     });
     this.vm = this.vmm.vm;
-    this.vmm.assign(node);
+    for (const id of uuids) this.vmm.assign(bus.find(id)!.nodes.cdev);
 
     // The guest's kernel.
     const memory = this.vmm.guestMemory;
@@ -111,10 +118,14 @@ export class MdevStack {
       ioremap: (address) => this.vmm.ioremap(address),
       guest: this.vmm.guest,
     });
-    this.guestDriver = this.guest.bindIdxd(this.guest.devices[0]!, { wqs: [] });
-    this.guestPath = userQueue(this.guestDriver, this.guestDriver.wqs[0]!).path;
+    this.guestDrivers = this.guest.devices.map((device) => this.guest.bindIdxd(device, { wqs: [] }));
+    this.guestPaths = this.guestDrivers.map((driver) => userQueue(driver, driver.wqs[0]!).path);
   }
 
+  /** The first virtual device. */
+  get vdev(): Vdev {
+    return this.vdevs[0]!;
+  }
   /** VM exits by reason so far. */
   get exits(): Record<string, number> {
     return Object.fromEntries(Object.entries(VmCounter).map(([name, index]) => [name, this.vm.counters[index]!]));
@@ -133,14 +144,16 @@ export class MdevStack {
   }
 }
 
-/** Opens the queue as a program in the guest does: the character device of the guest's own driver. For `Workload`. */
-export function openGuestQueue(stack: MdevStack): OpenQueue {
+/** Opens a queue as a program in the guest does: the character device of the guest's own driver. For `Workload`. */
+export function openGuestQueue(stack: MdevStack, vdev = 0): OpenQueue {
   return (task) => {
-    const fd = task.open(stack.guestPath, Open.RDWR);
-    if (fd < 0) throw new RangeError(`open ${stack.guestPath} in the guest: ${errnoName(fd)}`);
+    const path = stack.guestPaths[vdev];
+    if (!path) throw new RangeError(`openGuestQueue: the guest has ${stack.guestPaths.length} virtual devices, no number ${vdev}`);
+    const fd = task.open(path, Open.RDWR);
+    if (fd < 0) throw new RangeError(`open ${path} in the guest: ${errnoName(fd)}`);
     const address = task.mmap(0, 4096, Prot.WRITE, MapFlag.SHARED, fd, 0);
-    if (address < 0) throw new RangeError(`${stack.guestPath}: ${errnoName(address)}`);
-    return { address, mode: 'dedicated', depthLimit: stack.guestDriver.wqs[0]!.config.size, close: () => void task.close(fd) };
+    if (address < 0) throw new RangeError(`${path}: ${errnoName(address)}`);
+    return { address, mode: 'dedicated', depthLimit: stack.guestDrivers[vdev]!.wqs[0]!.config.size, close: () => void task.close(fd) };
   };
 }
 

@@ -53,6 +53,8 @@ export interface WorkloadOptions {
   readonly wallClock?: () => number;
   /** Called once when the queue is open and the buffers are there: counters before it are set-up. */
   readonly ready?: () => void;
+  /** Called once when half of the descriptors' bytes are done: for what shall happen in the middle of the work. */
+  readonly halfway?: () => void;
   /** Hears how far it is, in bytes. */
   readonly progress?: (done: number) => void;
 }
@@ -398,7 +400,12 @@ export class Workload implements Program {
     this.#samples[this.#seen++ % SAMPLES] = latency;
     this.#unitOf[slot] = -1;
     this.#done++;
+    if (!this.#half && 2 * (this.#offset + unit * size) >= this.#o.source.bytes) {
+      this.#half = true;
+      this.#o.halfway?.();
+    }
   }
+  #half = false;
   readonly #failed = new Set<number>();
 
   /** Looks at what the operations left in memory, against the source. Units whose descriptors failed are not results. */

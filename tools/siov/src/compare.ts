@@ -1,5 +1,5 @@
 /** `siov compare FILE`: the same work natively through uacce and in a guest through the mdev, side by side. */
-import { describeHappenings } from './happenings.js';
+import { happening } from './happenings.js';
 import { measure, type Ready, type Report } from './model.js';
 import { helpText, parseOptions } from './options.js';
 import { allRight, printReports, verdict } from './print.js';
@@ -22,7 +22,10 @@ export async function compare(argv: readonly string[]): Promise<number> {
   }
   const choice = runChoice(parsed, 'compare');
   const trace = choice.tracePath ? new ChromeTrace(choice.tracePath) : undefined;
-  const builders: [string, (choice: StackChoice) => Ready][] = [['uacce', buildUacce], ...(choice.mode === 'dedicated' ? [['mdev', buildMdev] as [string, typeof buildMdev]] : [])];
+  const builders: [string, (choice: StackChoice) => Ready][] = [
+    ['uacce', buildUacce],
+    ...(choice.mode === 'dedicated' ? [['mdev', buildMdev] as [string, typeof buildMdev]] : []),
+  ];
   const reports: Report[] = [];
   let bytes = 0;
   for (const [i, [name, build]] of builders.entries()) {
@@ -31,11 +34,11 @@ export async function compare(argv: readonly string[]): Promise<number> {
     const sink = trace?.machine(i + 1, name);
     reports.push(
       measure(
-        () => build({ ...choice, ...(sink ? { trace: sink } : {}) }),
+        () => build({ ...choice, neighbour: choice.happening === 'kill', ...(sink ? { trace: sink } : {}) }),
         choice.mode,
         { ...choice.workload, source, progress: progress(name, source.bytes) },
         choice.costs,
-        describeHappenings(choice, source.bytes),
+        happening(choice),
       ),
     );
     source.close();
@@ -44,9 +47,11 @@ export async function compare(argv: readonly string[]): Promise<number> {
   if (choice.json) process.stdout.write(`${JSON.stringify({ version: 1, file: choice.file, bytes, reports }, null, 2)}\n`);
   else {
     process.stdout.write(`${choice.file}: ${describeChoice(choice, bytes)}\n\n${printReports(reports)}\n`);
-    if (choice.mode === 'shared') process.stdout.write('\nthe mdev type 1dwq-v1 has a dedicated queue: nothing of its kind to compare with a shared one\n');
+    if (choice.mode === 'shared')
+      process.stdout.write('\nthe mdev type 1dwq-v1 has a dedicated queue: nothing of its kind to compare with a shared one\n');
     process.stdout.write(`\n${verdict(reports)}\n`);
-    if (trace) process.stdout.write(`trace: ${trace.written} events in ${choice.tracePath}${trace.dropped ? ` (${trace.dropped} more left out)` : ''}\n`);
+    if (trace)
+      process.stdout.write(`trace: ${trace.written} events in ${choice.tracePath}${trace.dropped ? ` (${trace.dropped} more left out)` : ''}\n`);
   }
   return allRight(reports) ? 0 : 1;
 }

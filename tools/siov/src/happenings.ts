@@ -5,36 +5,29 @@ import type { RunChoice } from './run-options.js';
 
 /**
  * `kill`: a second process runs the same work on the same device and is killed half-way; the first must not notice. `unbind`: the driver
- * takes the device away half-way; the portal's pages go, and a store to them is SIGBUS.
+ * takes the device away half-way; the portal's pages go, and a store to them kills the process.
  */
-export function describeHappenings(choice: RunChoice, bytes: number): (ready: Ready) => Happening[] {
-  const half = Math.floor(bytes / 2);
+export function happening(choice: RunChoice): (ready: Ready) => Happening | undefined {
   if (choice.happening === 'kill')
     return (ready) => {
-      const neighbour = new Workload({ ...choice.workload, source: bytesSource(new Uint8Array(16 << 20).fill(0x5a)) }, ready.open);
+      const neighbour = new Workload({ ...choice.workload, source: bytesSource(new Uint8Array(16 << 20).fill(0x5a)) }, ready.neighbour);
       const task = ready.kernel.user.spawn(neighbour, 'neighbour');
-      return [
-        {
-          afterBytes: half,
-          what: 'a neighbour was killed in the middle of its work',
-          run() {
-            ready.kernel.user.kill(task.pid);
-            const { descriptors, wrong } = neighbour.result;
-            return `it had prepared ${descriptors} descriptors, ${wrong} results were wrong; its address space is gone`;
-          },
+      return {
+        what: 'a neighbour was killed in the middle of its work',
+        run() {
+          ready.kernel.user.kill(task.pid);
+          const { descriptors, wrong } = neighbour.result;
+          return `it had prepared ${descriptors} descriptors, ${wrong} results were wrong; its address space is gone`;
         },
-      ];
+      };
     };
   if (choice.happening === 'unbind')
-    return (ready) => [
-      {
-        afterBytes: half,
-        what: 'the driver was unbound in the middle of the work',
-        run() {
-          (ready as Ready & { stack: { unbind(): void } }).stack.unbind();
-          return 'queues are zombies, portal pages are gone';
-        },
+    return (ready) => ({
+      what: 'the driver took the device back in the middle of the work',
+      run() {
+        ready.unbind();
+        return 'the queue is gone, and the portal page with it';
       },
-    ];
-  return () => [];
+    });
+  return () => undefined;
 }

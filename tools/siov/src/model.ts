@@ -29,13 +29,15 @@ export interface Ready {
   /** All kernel instances, host first. */
   readonly kernels: readonly KernelInstance[];
   readonly open: OpenQueue;
+  /** A queue for a second process of the same kernel. */
+  readonly neighbour: OpenQueue;
   /** Runs programs until nothing can run. */
   run(): void;
   traps(): number;
   /** VM exits by reason so far. */
   exits?(): Record<string, number>;
-  /** Further processes and what happens to them, for injected events; returns what to say about it. */
-  readonly note?: string;
+  /** The driver takes the device back. */
+  unbind(): void;
 }
 
 export interface Report {
@@ -52,9 +54,8 @@ export interface Report {
   readonly events: readonly string[];
 }
 
+/** Something that is made to happen when the work is half done. */
 export interface Happening {
-  /** After this many bytes of the workload are done. */
-  readonly afterBytes: number;
   readonly what: string;
   run(): string;
 }
@@ -64,7 +65,7 @@ export function measure(
   mode: Mode,
   workload: WorkloadOptions,
   costs: CostTable,
-  happenings: (ready: Ready) => Happening[] = () => [],
+  happening: (ready: Ready) => Happening | undefined = () => undefined,
 ): Report {
   const ready = build(undefined);
   const { host, kernels } = ready;
@@ -75,7 +76,7 @@ export function measure(
   let setupCalls: Record<string, number> = {};
   let exitsBefore: Record<string, number> = {};
   const events: string[] = [];
-  const pending = happenings(ready);
+  const middle = happening(ready);
   const program = new Workload(
     {
       ...workload,
@@ -85,12 +86,8 @@ export function measure(
         setupCalls = Object.assign({}, ...kernels.map((k, i) => prefixed(callsByName(k, Syscall), i)));
         exitsBefore = ready.exits?.() ?? {};
       },
-      progress: (done) => {
-        while (pending[0] && done >= pending[0].afterBytes) {
-          const happening = pending.shift()!;
-          events.push(`${happening.what}: ${happening.run()}`);
-        }
-        workload.progress?.(done);
+      halfway: () => {
+        if (middle) events.push(`${middle.what}: ${middle.run()}`);
       },
     },
     ready.open,
@@ -99,7 +96,7 @@ export function measure(
   ready.run();
   const { result } = program;
   if (!before) throw new Error(`the workload did not start: ${task.signal ?? 'no reason given'}`);
-  if (task.signal) events.push(`the workload's process died of ${task.signal}`);
+  if (task.signal) events.push(`the workload's process died of ${task.signal}, and alone`);
   const figures = difference(snapshot(), before);
   const faults = kernels.flatMap((k) =>
     k.iommu.faults.map((f) => `${k.name}: fault 0x${f.reason.toString(16)} of requester 0x${f.requesterId.toString(16)}, PASID ${f.pasid}`),

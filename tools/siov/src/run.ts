@@ -1,5 +1,5 @@
 /** `siov run FILE`: real bytes through uacce. */
-import { describeHappenings } from './happenings.js';
+import { happening } from './happenings.js';
 import { measure, type Report } from './model.js';
 import { helpText, parseOptions } from './options.js';
 import { allRight, printReports, verdict } from './print.js';
@@ -25,11 +25,11 @@ export async function run(argv: readonly string[]): Promise<number> {
   const source = choice.open();
   const built = trace?.machine(1, 'uacce');
   const report: Report = measure(
-    () => buildUacce({ ...choice, ...(built ? { trace: built } : {}) }),
+    () => buildUacce({ ...choice, neighbour: choice.happening === 'kill', ...(built ? { trace: built } : {}) }),
     choice.mode,
     { ...choice.workload, source, progress: progress('uacce', source.bytes) },
     choice.costs,
-    describeHappenings(choice, source.bytes),
+    happening(choice),
   );
   source.close();
   await trace?.close();

@@ -12,6 +12,8 @@ export interface StackChoice {
   readonly ramBytes: number;
   readonly costs: CostTable;
   readonly scatter?: number;
+  /** A second queue of the same kind, for a neighbour. */
+  readonly neighbour?: boolean;
   readonly trace?: Trace & { clock: { readonly now: number } | undefined };
 }
 
@@ -23,27 +25,34 @@ const hostOptions = (choice: StackChoice): HostOptions => ({
 });
 
 export function buildUacce(choice: StackChoice): Ready & { readonly stack: UacceStack } {
-  const { mode, wqSize: size, blockOnFault } = choice;
-  const stack = new UacceStack({ ...hostOptions(choice), config: { wqs: [{ mode, size, group: 0, blockOnFault, type: 'user' }] } });
+  const { mode, wqSize, blockOnFault } = choice;
+  const size = choice.neighbour && mode === 'dedicated' ? Math.ceil(wqSize / 2) : wqSize;
+  const wq = { mode, size, group: 0, blockOnFault, type: 'user' } as const;
+  const wqs = choice.neighbour && mode === 'dedicated' ? [wq, wq] : [wq];
+  const stack = new UacceStack({ ...hostOptions(choice), config: { wqs } });
   if (choice.trace) choice.trace.clock = stack.host.clock;
   const { host } = stack;
+  const open = openUacceQueue(stack, mode);
   return {
     model: 'uacce',
     stack,
     host,
     kernel: host.kernel,
     kernels: [host.kernel],
-    open: openUacceQueue(stack, mode),
+    open,
+    neighbour: open,
     run: () => host.kernel.user.run(),
     traps: () => 0,
+    unbind: () => stack.unbind(),
   };
 }
 
 export function buildMdev(choice: StackChoice): Ready & { readonly stack: MdevStack; readonly vdev: Vdev } {
-  const { wqSize: size, blockOnFault } = choice;
+  const { wqSize, blockOnFault } = choice;
+  const size = choice.neighbour ? Math.ceil(wqSize / 2) : wqSize;
   // The guest has half of the host's memory.
   const guestRamBytes = Math.floor(choice.ramBytes / 2 / 2 ** 21) * 2 ** 21;
-  const stack = new MdevStack({ ...hostOptions(choice), wq: { size, blockOnFault }, guestRamBytes });
+  const stack = new MdevStack({ ...hostOptions(choice), wq: { size, blockOnFault }, vdevs: choice.neighbour ? 2 : 1, guestRamBytes });
   if (choice.trace) choice.trace.clock = stack.host.clock;
   const { host, guest, vdev } = stack;
   return {
@@ -54,8 +63,10 @@ export function buildMdev(choice: StackChoice): Ready & { readonly stack: MdevSt
     kernel: guest,
     kernels: [host.kernel, guest],
     open: openGuestQueue(stack),
+    neighbour: openGuestQueue(stack, 1),
     run: () => stack.run(),
     traps: () => stack.traps,
     exits: () => stack.exits,
+    unbind: () => stack.unbind(),
   };
 }
