@@ -119,6 +119,8 @@ export interface Task {
 export interface OpenFile {
   ioctl?(task: Task, number: number, argument: number): number;
   close?(): void;
+  /** Names of ioctl numbers. */
+  readonly ioctlNames?: Readonly<Record<number, string>>;
 }
 export interface CharDevice {
   open(task: Task, flags: number): OpenFile | number;

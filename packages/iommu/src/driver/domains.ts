@@ -12,7 +12,7 @@ import { SecondStageTable } from './second-stage.js';
 import type { Domain, NestedDomain, PageRequestEvent, PagingDomain } from './types.js';
 
 /** Domain id of first-stage and pass-through entries, which need none of their own. Linux keeps 0 for caching mode. */
-export const SHARED_DOMAIN_ID = 1;
+const SHARED_DOMAIN_ID = 1;
 const FIRST_FREE_ID = 2;
 const { set, is } = PasidEntry;
 

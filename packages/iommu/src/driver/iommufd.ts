@@ -4,7 +4,7 @@
 import { NO_PASID } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import type { CharDevice, OpenFile, Task } from '../ports.js';
-import { HwptAllocFlag } from '../spec/iommufd.js';
+import { HwptAllocFlag, IommufdIoctl } from '../spec/iommufd.js';
 import type { IommuDriver } from './driver.js';
 import type { Ioas } from './ioas.js';
 import { ioctls, MAX_WORDS } from './iommufd-ioctls.js';
@@ -26,7 +26,7 @@ export interface IommufdContext {
   domainOf(ptId: number): Domain | number;
 }
 
-export interface DeviceObject {
+interface DeviceObject {
   readonly kind: 'device';
   readonly requesterId: number;
   /** By PASID. */
@@ -49,8 +49,14 @@ export interface HwptObject {
 }
 export type IommufdObject = DeviceObject | IoasObject | HwptObject;
 
+/** Names as in the header, for whoever counts calls. */
+const ioctlNames: Readonly<Record<number, string>> = Object.fromEntries(
+  Object.entries(IommufdIoctl).map(([name, number]) => [number, `IOMMU_${name}`]),
+);
+
 export class IommufdFile implements OpenFile, IommufdContext {
   readonly driver: IommuDriver;
+  readonly ioctlNames = ioctlNames;
   readonly objects = new Map<number, IommufdObject>();
   private next = 1;
 

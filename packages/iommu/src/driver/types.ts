@@ -44,8 +44,6 @@ export interface NestedDomain extends Domain {
   /** Takes page requests of PASIDs attached here; absent: they are answered Invalid Request. Answer with IommuDriver.pageResponse. */
   onPageRequest?: (request: PageRequestEvent) => void;
 }
-/** Flags of a nested domain's first stage: supervisor requests, extended accessed flag, write protect (VtdS1Flag). */
-export type FirstStageFlags = number;
 export interface SvaHandle {
   readonly pasid: number;
   unbind(): void;

@@ -1,0 +1,45 @@
+/** A program opens /dev/iommu by system calls, as any other file; its death takes down what it set up. */
+import { Cpu } from '@siov/cpu';
+import { NO_PASID } from '@siov/layout/pcie';
+import { AddressSpace } from '@siov/memory';
+import { Kernel, type OpenFile, type UserTask } from '@siov/vfs';
+import { expect, test } from 'vitest';
+import { iommufd as uapi } from '../src/spec/index.js';
+import { machine, RID } from './machine.js';
+
+function kernelOn() {
+  const m = machine();
+  m.driver.addDevice(RID, { pasid: true });
+  const cpu = new Cpu({ memory: m.memory, clock: m.clock });
+  const newMm = () => new AddressSpace({ memory: m.memory, frames: m.allocator, flush: (root, page, pages) => cpu.flush(root, page, pages) });
+  const kernel = new Kernel({ clock: m.clock, cpu, newMm });
+  kernel.register('/dev/iommu', m.driver.iommufd);
+  return { ...m, kernel };
+}
+
+test('open, IOMMU_IOAS_ALLOC and IOMMU_IOAS_MAP by system calls, a device of VFIO attached, then the process dies', () => {
+  const m = kernelOn();
+  const task: UserTask = m.kernel.spawn({ step: () => 'wait' });
+  const fd = task.open('/dev/iommu', 2);
+  const buffer = task.alloc(4096);
+  const call = (number: number, words: readonly number[]) => {
+    const bytes = new Uint8Array(Uint32Array.from(words.map((w) => w >>> 0)).buffer);
+    task.writeStruct(buffer, bytes);
+    const result = task.ioctl(fd, number, buffer);
+    task.readStruct(buffer, bytes);
+    return { result, words: new Uint32Array(bytes.buffer) };
+  };
+  const { result, words } = call(uapi.IommufdIoctl.IOAS_ALLOC, [12, 0, 0]);
+  expect(result).toBe(0);
+  const user = task.alloc(8192);
+  const map = [40, 7, words[2]!, 0, user, user / 2 ** 32, 8192, 0, 0x10_0000, 0];
+  expect(call(uapi.IommufdIoctl.IOAS_MAP, map).result).toBe(0);
+  // What VFIO does with the descriptor it is given.
+  const context = m.driver.iommufd.contextOf(task.file(fd) as OpenFile)!;
+  const device = context.bindDevice(RID);
+  expect(context.attach(device, words[2]!, NO_PASID)).toBe(0);
+  expect(m.access(RID, NO_PASID, 0x10_0000, Uint8Array.of(9), true)).toBe(0);
+  expect(task.readStruct(user, new Uint8Array(1))).toEqual(Uint8Array.of(9));
+  task.exit(0);
+  expect(m.access(RID, NO_PASID, 0x10_0000, Uint8Array.of(9), true)).not.toBe(0);
+});
