@@ -3,6 +3,7 @@
 import { Opcode } from '@siov/idxd-device/spec';
 import { Client, type Portal, type Process } from '@siov/idxd-driver/client';
 import { hi, lo } from '@siov/layout';
+import { MdevStack, openGuestQueue } from '@siov/stack/mdev';
 import { openUacceQueue, UacceStack } from '@siov/stack/uacce';
 import type { UserTask } from '@siov/vfs';
 
@@ -27,6 +28,14 @@ export const uacce =
     const portal = openUacceQueue(stack, mode)(task);
     return { name: `uacce ${mode}`, process: task, portal, wait: (until) => void stack.host.clock.wait(until) };
   };
+
+/** A process in a guest, on the virtual device's mapped portal; guest memory in 2 MiB pages. */
+export const mdev: StackFactory = (options = {}) => {
+  const stack = new MdevStack({ ramBytes: 256 << 20, guestRamBytes: 128 << 20, ...options });
+  const task = stack.guest.user.spawn(idle);
+  const portal = openGuestQueue(stack)(task);
+  return { name: 'mdev dedicated', process: task, portal, wait: (until) => void stack.host.clock.wait(until) };
+};
 
 /** One descriptor (or `depth` of them) from portal write to completion record, without an allocation. */
 export class Driver {

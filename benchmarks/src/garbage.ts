@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Opcode } from '@siov/idxd-device/spec';
-import { Driver, type StackFactory, uacce } from './factory.js';
+import { Driver, mdev, type StackFactory, uacce } from './factory.js';
 
 const WARM = 200_000;
 const COUNT = 10_000_000;
@@ -21,9 +21,9 @@ function work(factory: StackFactory, kind: 'nop' | 'memmove'): void {
   console.log(`END ${process.memoryUsage().heapUsed - before}`);
 }
 
-export function garbagePerDescriptor(name: string, kind: 'nop' | 'memmove'): number {
+function garbagePerDescriptor(name: string, kind: 'nop' | 'memmove'): number {
   const self = fileURLToPath(import.meta.url);
-  const { stdout } = spawnSync(process.execPath, ['--expose-gc', '--trace-gc', '--import', 'tsx', self, name, kind], {
+  const { stdout } = spawnSync(process.execPath, [...process.execArgv, '--expose-gc', '--trace-gc', self, name, kind], {
     encoding: 'utf8',
     maxBuffer: 1 << 28,
   });
@@ -36,17 +36,16 @@ export function garbagePerDescriptor(name: string, kind: 'nop' | 'memmove'): num
   return (freed + grown) / COUNT;
 }
 
-const factories: Readonly<Record<string, () => Promise<StackFactory>>> = {
-  'uacce-dedicated': async () => uacce('dedicated'),
-  'uacce-shared': async () => uacce('shared'),
+const factories: Readonly<Record<string, StackFactory>> = {
+  'uacce-dedicated': uacce('dedicated'),
+  'uacce-shared': uacce('shared'),
+  'mdev-dedicated': mdev,
 };
-export const garbageModels = Object.keys(factories);
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , name = 'uacce-dedicated', kind] = process.argv;
-  if (kind) work(await factories[name]!(), kind as 'nop' | 'memmove');
+  if (kind) work(factories[name]!, kind as 'nop' | 'memmove');
   else
-    for (const model of process.argv[2] ? [name] : garbageModels)
+    for (const model of process.argv[2] ? [name] : Object.keys(factories))
       for (const k of ['nop', 'memmove'] as const)
         console.log(
           `${model}, ${k}: ${garbagePerDescriptor(model, k).toFixed(2)} bytes of garbage per descriptor over ${COUNT.toLocaleString('en-US')}`,

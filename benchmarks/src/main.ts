@@ -1,12 +1,14 @@
 /** Benchmarks across packages. `pnpm bench [FILTER] [--json]`: mitata's own report, then ratios; `--json` also writes bench-results/. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { run } from 'mitata';
-import { uacce } from './factory.js';
+import { mdev, uacce } from './factory.js';
+import { registerIommu } from './iommu.js';
 import { registerPath } from './path.js';
 
 const words = process.argv.slice(2);
 const filter = words.find((w) => !w.startsWith('--'));
-registerPath([uacce('dedicated'), uacce('shared')]);
+registerIommu();
+registerPath([uacce('dedicated'), uacce('shared'), mdev]);
 const result = await run({ ...(filter ? { filter: new RegExp(filter, 'i') } : {}), format: 'mitata' });
 
 if (words.includes('--json')) {

@@ -134,9 +134,13 @@ export class MdevStack {
   get traps(): number {
     return this.vm.counters[VmCounter.eptViolations]! + this.vm.counters[VmCounter.pasidExits]!;
   }
-  /** The driver takes the device back: the virtual device goes, and with it the guest's portal pages. */
+  /**
+   * The driver takes the queues back: the mdev parent goes, VFIO asks the VMM for its devices (the REQ interrupt), and the VMM gives them up.
+   * The guest sees a surprise removal: its portal pages are gone, and a store to them reaches nothing.
+   */
   unbind(): void {
     this.#parent.unregister();
+    for (const device of [...this.vmm.devices]) this.vmm.unassign(device);
   }
   /** Runs the processes of host and guest until nothing can run, or until `until`. */
   run(until?: () => boolean): void {
