@@ -133,7 +133,7 @@ export class Vm {
         else if (region) for (let i = 0; i < width; i++) region.bytes[at + i] = value >>> (8 * i);
       },
       movdir64b: (offset, words, at) => {
-        this.packet.set(words.subarray(at, at + 16));
+        for (let i = 0; i < 16; i++) this.packet[i] = words[at + i]!;
         const host = this.reach(first + (offset >>> 12), offset & 0xfff, PACKET, true, 0);
         if (host < 0) return;
         const region = memory.regionOf(host);
@@ -142,7 +142,7 @@ export class Vm {
         else region?.words.set(this.packet, (host - region.firstFrame) * 1024 + ((offset & 0xfff) >>> 2));
       },
       enqcmd: (offset, words, at) => {
-        this.packet.set(words.subarray(at, at + 16));
+        for (let i = 0; i < 16; i++) this.packet[i] = words[at + i]!;
         const pasid = this.hostPasid(this.packet[0]! & PASID_MASK);
         if (pasid < 0) return 1;
         this.packet[0] = (this.packet[0]! & ~PASID_MASK) | pasid;

@@ -46,6 +46,8 @@ interface DeviceRegion {
 const REGION_INFO_WORDS = 256;
 const HEADER_BYTES = 64;
 const BARS = [0, 2, 4] as const;
+/** In Device Control. */
+const INITIATE_RESET = 0x8000;
 
 export class AssignedDevice implements RootFunction {
   // fixed
@@ -121,6 +123,7 @@ export class AssignedDevice implements RootFunction {
       this.readHeader();
       this.decodeChanged();
     }
+    if (control && (value << (8 * (offset - this.pcieAt - 8))) & INITIATE_RESET) this.msix?.reset();
     if (this.msix && (control || touches(this.msixAt + 2, this.msixAt + 4))) {
       const bits = this.configRead(this.msixAt + 2, 2);
       this.msix.control((bits & 0x8000) !== 0, (bits & 0x4000) !== 0);
@@ -173,7 +176,7 @@ export class AssignedDevice implements RootFunction {
     const result = this.machine.calls.task.ioctl(this.fd, Ioctl.DEVICE_RESET, 0);
     this.readHeader();
     this.decodeChanged();
-    this.msix?.disable();
+    this.msix?.reset();
     return result;
   }
 

@@ -89,6 +89,13 @@ export class GuestMsix {
     });
   }
 
+  /** A reset of the function: off, all entries masked and empty. */
+  reset(): void {
+    this.disable();
+    this.functionMask = false;
+    this.table.reset();
+  }
+
   /** The device signals nobody any more. */
   disable(): void {
     if (this.vectors.length === 0) return;

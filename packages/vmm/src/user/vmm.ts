@@ -188,7 +188,7 @@ export class Vmm {
   // --- exits
 
   private access(address: number, width: number, write: boolean, value: number, packet: Uint32Array): number {
-    const range = this.ranges.find((each) => address >= each.base && address < each.base + each.bytes);
+    const range = this.rangeOf(address);
     if (width === PACKET) {
       const offset = range ? address - range.base : 0;
       if (value === 1) return range?.device.enqcmd?.(offset, packet, 0) ?? 1;
@@ -199,6 +199,11 @@ export class Vmm {
     if (!write) return range.device.read(address - range.base, width);
     range.device.write(address - range.base, width, width === 4 ? value >>> 0 : value & (2 ** (8 * width) - 1));
     return 0;
+  }
+
+  private rangeOf(address: number): Range | undefined {
+    for (const range of this.ranges) if (address >= range.base && address < range.base + range.bytes) return range;
+    return undefined;
   }
 
   private addBar(range: Range): Range {
