@@ -1,4 +1,4 @@
-import { Command, CommandStatus, GenCap, GroupCfg, Opcode, Register, SwError, TableOffsets, WqCap, WqCfg } from '@siov/idxd-device/spec';
+import { CmdSts, Command, CommandStatus, GenCap, GroupCfg, Opcode, Register, SwError, TableOffsets, WqCap, WqCfg } from '@siov/idxd-device/spec';
 import { Errno } from '@siov/layout/uapi';
 import { describe, expect, test } from 'vitest';
 import { Client } from '../src/client.js';
@@ -202,6 +202,27 @@ describe('a device whose configuration is fixed (GENCAP.31 = 0)', () => {
     expect(driver.enableWq(driver.wqs[0]!, 0x1234)).toBe(0);
     expect(writes.filter((w) => w.startsWith('5'))).toEqual([expect.stringMatching(/^508=/)]);
     expect([WqCfg.get.pasid(words, 0x140), WqCfg.get.pasidEnable(words, 0x140), WqCfg.get.priority(words, 0x140)]).toEqual([0x1234, 1, 7]);
+  });
+  test('a device with handle commands says the handle, and takes it back by polling; one that refuses leaves nothing taken', () => {
+    const { driver, words, writes } = registerFile('dedicated');
+    GenCap.set.commandCapabilities(words, Register.genCap / 4, 1);
+    words[Register.cmdCap / 4] = 0x7ffe;
+    driver.probe();
+    driver.configure({ wqs: [] });
+    const [w] = driver.wqs;
+    const answer = (error: number, result: number): void => {
+      CmdSts.set.error(words, Register.cmdSts / 4, error);
+      CmdSts.set.result(words, Register.cmdSts / 4, result);
+      writes.length = 0;
+    };
+    answer(CommandStatus.noInterruptHandle, 0);
+    expect([driver.completionInterrupt(w!, 5, () => {}), writes.at(-1)]).toEqual([undefined, '60c=0']);
+    answer(0, 9);
+    const irq = driver.completionInterrupt(w!, 5, () => {})!;
+    expect([irq.handle, irq.ims, writes.filter((x) => x.startsWith('a0='))]).toEqual([9, false, ['a0=80d00001']]);
+    writes.length = 0;
+    irq.free();
+    expect(writes.filter((x) => x.startsWith('a0='))).toEqual(['a0=e00009']);
   });
   test('disable does not reset it', () => {
     const { driver, writes } = registerFile('dedicated');
