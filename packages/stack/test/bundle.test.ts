@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 async function packagesIn(entry: string): Promise<string[]> {
   const result = await build({
     stdin: { contents: `export * from '${entry}';`, resolveDir: fileURLToPath(new URL('.', import.meta.url)), loader: 'ts' },
+    absWorkingDir: fileURLToPath(new URL('../../..', import.meta.url)),
     bundle: true,
     write: false,
     metafile: true,

@@ -3,7 +3,7 @@
  * package: nothing is allocated, addresses are int32 words, and what the caches said of the address space last used is kept in fields,
  * good as long as the unit's `epoch` stays (any invalidation or replacement in the context and PASID caches moves it).
  */
-import { Event } from '@siov/layout/events';
+import { Event, MessageStore } from '@siov/layout/events';
 import { DmaAccess, NO_PASID, PageResponse, TlpStatus } from '@siov/layout/pcie';
 import { frameOf } from '../memory.js';
 import type { Endpoint, Extent, Region, Upstream } from '../ports.js';
@@ -117,7 +117,10 @@ export class Requester implements Upstream {
   }
 
   commit(out: Extent): void {
-    if (out.view === this.messageBytes) this.message(this.messageAddress, this.messageWords[0]!);
+    if (out.view !== this.messageBytes) return;
+    const { unit } = this;
+    if (unit.trace) unit.trace.emit(Event.message, this.requesterId, this.messageAddress, this.messageWords[0]! | 0, MessageStore.untagged);
+    this.message(this.messageAddress, this.messageWords[0]!);
   }
 
   message(address: number, data: number): void {

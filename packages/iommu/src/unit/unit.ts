@@ -2,7 +2,6 @@
  * A remapping unit in scalable mode: the register front, the caches behind it, and translation from tables in memory. VT-d, "DMA
  * Remapping", "Caching Translation Information".
  */
-import { Event } from '@siov/layout/events';
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
 import type { Endpoint, InterruptSink, Mmio, PhysicalMap, Timer, Trace, Upstream } from '../ports.js';
 import { Capability } from '../spec/capabilities.js';
@@ -89,7 +88,6 @@ export class IommuUnit implements Mmio {
   /** An interrupt message of a requester: a posted dword write to 0xFEEx_xxxx, without PASID. */
   message(requesterId: number, address: number, data: number): void {
     const { interrupts, counters } = this;
-    if (this.trace) this.trace.emit(Event.message, requesterId, address, data, 0);
     interrupts.message(requesterId, address, data);
     counters[UnitCounter.messages] = interrupts.messages;
     counters[UnitCounter.interruptHits] = interrupts.hits;
