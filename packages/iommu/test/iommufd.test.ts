@@ -352,14 +352,18 @@ test('GET_HW_INFO gives the capability registers, cut or filled with zeroes to t
   expect([...info]).toEqual([0, 0, ...[0x08, 0x0c, 0x10, 0x14].map((offset) => m.unit.read(offset, 4)), 0, 0, 0xeeee_eeee]);
 });
 
-test('closing the file takes everything with it: devices detached, pages unpinned, memory back', () => {
+test('the last device that unbinds from a closed file takes everything with it: nothing attached, pages unpinned, memory back', () => {
   const id = m.ioas();
   const device = m.context.bindDevice(RID);
   const parent = m.hwpt(device, id, HwptAllocFlag.NEST_PARENT);
   m.map(id, BASE, 0x20_0000, 0);
   expect(m.context.attach(device, parent, NO_PASID)).toBe(0);
   expect(m.dma(NO_PASID, 0, new Uint8Array(4), true)).toBe(0);
+  const other = m.context.bindDevice(RID);
   m.file.close!();
+  m.context.unbind(other);
+  expect(m.dma(NO_PASID, 0, new Uint8Array(4), true)).toBe(0);
+  m.context.unbind(device);
   expect(m.dma(NO_PASID, 0, new Uint8Array(4), true)).not.toBe(0);
   m.mm.exit();
   expect(m.allocator.used).toBe(m.empty);

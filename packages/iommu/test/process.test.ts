@@ -14,11 +14,17 @@ function kernelOn() {
   const newMm = () => new AddressSpace({ memory: m.memory, frames: m.allocator, flush: (root, page, pages) => cpu.flush(root, page, pages) });
   const kernel = new Kernel({ clock: m.clock, cpu, newMm });
   kernel.register('/dev/iommu', m.driver.iommufd);
+  // The device's PASID table keeps a leaf table that it needed once.
+  const domain = m.driver.pagingDomain();
+  m.driver.attachPasid(RID, 1, domain);
+  m.driver.detachPasid(RID, 1);
+  domain.free();
   return { ...m, kernel };
 }
 
-test('open, IOMMU_IOAS_ALLOC and IOMMU_IOAS_MAP by system calls, a device of VFIO attached, then the process dies', () => {
+test('open, IOMMU_IOAS_ALLOC and IOMMU_IOAS_MAP by system calls, a device of VFIO attached; the process dies, and with its device goes everything', () => {
   const m = kernelOn();
+  const used = m.allocator.used;
   const task: UserTask = m.kernel.spawn({ step: () => 'wait' });
   const fd = task.open('/dev/iommu', 2);
   const buffer = task.alloc(4096);
@@ -41,5 +47,38 @@ test('open, IOMMU_IOAS_ALLOC and IOMMU_IOAS_MAP by system calls, a device of VFI
   expect(m.access(RID, NO_PASID, 0x10_0000, Uint8Array.of(9), true)).toBe(0);
   expect(task.readStruct(user, new Uint8Array(1))).toEqual(Uint8Array.of(9));
   task.exit(0);
+  // VFIO's device file may be closed after this one: until then the device keeps what it is attached to.
+  expect(m.access(RID, NO_PASID, 0x10_0000, Uint8Array.of(9), true)).toBe(0);
+  context.unbind(device);
+  expect(m.allocator.used).toBe(used);
   expect(m.access(RID, NO_PASID, 0x10_0000, Uint8Array.of(9), true)).not.toBe(0);
+});
+
+test('a device that attaches by itself keeps the page table alive after the file is closed, until it unbinds', () => {
+  const m = kernelOn();
+  const used = m.allocator.used;
+  const task: UserTask = m.kernel.spawn({ step: () => 'wait' });
+  const fd = task.open('/dev/iommu', 2);
+  const at = task.alloc(8192);
+  const call = (number: number, words: readonly number[]) => {
+    task.writeStruct(at, Uint32Array.from(words));
+    expect(task.ioctl(fd, number, at)).toBe(0);
+    return task.readStruct(at, new Uint32Array(words.length));
+  };
+  const ioas = call(uapi.IommufdIoctl.IOAS_ALLOC, [12, 0, 0])[2]!;
+  const user = task.alloc(4096);
+  call(uapi.IommufdIoctl.IOAS_MAP, [40, 7, ioas, 0, user, user / 2 ** 32, 4096, 0, 0x10_0000, 0]);
+  const context = m.driver.iommufd.contextOf(task.file(fd) as OpenFile)!;
+  const [one, two] = [context.bindDevice(RID), context.bindDevice(RID)];
+  const domain = context.domainOf(ioas);
+  if (typeof domain === 'number') throw new Error(`domainOf: ${domain}`);
+  expect(m.driver.attachPasid(RID, 5, domain)).toBe(0);
+  task.exit(0);
+  expect(m.access(RID, 5, 0x10_0000, Uint8Array.of(9), true)).toBe(0);
+  context.unbind(one);
+  expect(m.access(RID, 5, 0x10_0000, Uint8Array.of(9), true)).toBe(0);
+  m.driver.detachPasid(RID, 5);
+  context.unbind(two);
+  expect(m.access(RID, 5, 0x10_0000, Uint8Array.of(9), true)).not.toBe(0);
+  expect(m.allocator.used).toBe(used);
 });

@@ -17,7 +17,7 @@ export interface IommufdContext {
   /** Attaches to an HWPT or (RID only) an IOAS, in place of what is attached. 0 or -errno. `pasid` NO_PASID: the RID. */
   attach(deviceId: number, ptId: number, pasid: number): number;
   detach(deviceId: number, pasid: number): void;
-  /** Detaches everything and takes the object away. */
+  /** Detaches everything and takes the object away; with the last one of a closed file, all its objects. */
   unbind(deviceId: number): void;
   /**
    * The domain behind an HWPT, or an IOAS's own; -errno. For a device that attaches (parent RID, host PASID) by itself through
@@ -59,6 +59,7 @@ export class IommufdFile implements OpenFile, IommufdContext {
   readonly ioctlNames = ioctlNames;
   readonly objects = new Map<number, IommufdObject>();
   private next = 1;
+  private closed = false;
 
   constructor(driver: IommuDriver) {
     this.driver = driver;
@@ -84,9 +85,18 @@ export class IommufdFile implements OpenFile, IommufdContext {
     return task.copyOut(argument, bytes.subarray(0, Math.min(size, known))) ? -Errno.EFAULT : result;
   }
 
-  /** The last reference is gone: devices, page tables, address spaces, in that order. */
+  /**
+   * The program's last reference is gone. A device that VFIO bound holds the objects until it unbinds, since it may be attached to them by
+   * itself. Linux, iommufd_device_bind: iommufd_ctx_get.
+   */
   close(): void {
-    for (const [id, object] of this.objects) if (object.kind === 'device') this.unbind(id);
+    this.closed = true;
+    this.settleAll();
+  }
+  /** Page tables, then address spaces, once neither the program nor a device holds them. */
+  private settleAll(): void {
+    if (!this.closed) return;
+    for (const object of this.objects.values()) if (object.kind === 'device') return;
     for (const object of this.objects.values()) if (object.kind === 'hwpt' && object.parent) object.domain.free();
     for (const object of this.objects.values()) if (object.kind === 'hwpt' && object.ioas) this.freePaging(object);
     for (const object of this.objects.values()) if (object.kind === 'ioas') this.freeIoas(object);
@@ -144,6 +154,7 @@ export class IommufdFile implements OpenFile, IommufdContext {
     if (!device) return;
     for (const pasid of [...device.attached.keys()]) this.detach(deviceId, pasid);
     this.objects.delete(deviceId);
+    this.settleAll();
   }
 
   domainOf(ptId: number): Domain | number {

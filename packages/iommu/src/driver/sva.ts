@@ -80,6 +80,7 @@ export class SvaBindings {
       release: () => {
         binding.released = true;
         for (const requesterId of binding.devices.keys()) this.attacher.detachPasid(requesterId, pasid);
+        if (binding.devices.size === 0) this.remove(binding);
       },
     });
     this.byMm.set(mm, binding);
@@ -95,7 +96,8 @@ export class SvaBindings {
     }
     if (!binding.released) this.attacher.detachPasid(requesterId, binding.pasid);
     binding.devices.delete(requesterId);
-    if (binding.devices.size === 0) this.remove(binding);
+    // The PASID stays with the mm until it ends: its threads' IA32_PASID still have it. Linux, mm_pasid_drop.
+    if (binding.released && binding.devices.size === 0) this.remove(binding);
   }
 
   private remove(binding: Binding): void {
