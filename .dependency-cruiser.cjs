@@ -50,7 +50,7 @@ module.exports = {
       name: 'entry-points-only',
       comment: 'another package is reached by its name, never by a path into its folder',
       severity: 'error',
-      from: { path: '^(packages|tools)/([^/]+)/' },
+      from: { path: '^(packages|tools)/([^/]+)/(src|bin|example)/' },
       to: { path: '^(packages|tools)/', pathNot: ['^$1/$2/'], dependencyTypes: ['local'] },
     },
     {

@@ -5,7 +5,7 @@
 import { crc32c, reverse32 } from './crc.js';
 import { blocked, type Io, type Op, Step } from './op.js';
 import type { Extent } from './ports.js';
-import { CrcDescriptor, Descriptor, DualcastDescriptor, Flag, Opcode, Status } from './spec/descriptor.js';
+import { CrcDescriptor, DualcastDescriptor, Flag, Opcode, Status } from './spec/descriptor.js';
 
 /** Which data rate of the cost table an operation streams at. */
 export type Stream = 'none' | 'move' | 'fill' | 'pattern' | 'crc' | 'compare';
@@ -383,5 +383,3 @@ export const operations: Readonly<Record<number, Operation>> = {
 
 /** Flags that every operation may have. */
 export const alwaysLegal = ALWAYS;
-/** The transfer size of a descriptor, in bytes (the count, for a batch). */
-export const sizeOf = (descriptor: Uint32Array): number => Descriptor.get.size(descriptor, 0);

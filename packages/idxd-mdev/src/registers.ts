@@ -15,7 +15,7 @@ export const VdevTable = { msixPermission: 0x300, groupConfig: 0x400, wqConfig: 
 export const VECTORS = 2;
 
 /** What the device's administrative commands are: all of them, 1 to 14. */
-export const COMMANDS = 0x7ffe;
+const COMMANDS = 0x7ffe;
 
 const build = (can: Capabilities, wq: Wq) => {
   const words = (layout: { readonly bytes: number }, fill: (w: Uint32Array) => void): number[] => {

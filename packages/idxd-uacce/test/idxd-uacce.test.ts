@@ -304,9 +304,8 @@ describe('two processes on one shared queue', () => {
     m.run();
     expect([qb.client.poll(0), b.load(to, 4), m.bound(b.mm.pasid), m.bound(a.mm.pasid)]).toEqual([1, 77, true, false]);
   });
-  // The IOMMU driver hands a PASID on at the last unbind, while the first process's IA32_PASID still has it. Linux frees a PASID with its mm
-  // (mm_pasid_drop). When that is so here too, this becomes `test`.
-  test.fails('a process that opens again after another took its place still reaches its own memory only', () => {
+  // Linux frees a PASID with its mm (mm_pasid_drop): an IA32_PASID that still has it never names another process.
+  test('a process that opens again after another took its place still reaches its own memory only', () => {
     const m = machine('shared');
     const a = m.task();
     const first = m.start(a);

@@ -16,7 +16,7 @@ export const ram = (bytes: number): Mmio & { bytes: Uint8Array } => {
   };
 };
 
-export const dsaLike = (over: Partial<FunctionOptions> = {}): FunctionOptions => ({
+const dsaLike = (over: Partial<FunctionOptions> = {}): FunctionOptions => ({
   vendorId: 0x8086,
   deviceId: 0x0b25,
   classCode: 0x088000,

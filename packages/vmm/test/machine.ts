@@ -6,14 +6,13 @@ import { AddressSpace, FrameAllocator, PhysicalMemory } from '@siov/memory';
 import { PciFunction } from '@siov/pci-core';
 import { type IrqRequest, type RegionInfo, type Sink, VfioCore, type VfioDevice, type VmArea } from '@siov/vfio-mdev';
 import { DeviceFlag, IrqSetFlag, PCI_IRQS, PCI_REGIONS, PciIrq, PciRegion, RegionFlag } from '@siov/vfio-mdev/uapi';
-import { EventFd, Kernel, type OpenFile, type UserTask } from '@siov/vfs';
+import { EventFd, Kernel, type OpenFile } from '@siov/vfs';
 import { GuestFrames, GuestMap, Kvm, type NewIommuFront, type VmCosts, Vmm } from '../src/index.js';
 import { KvmIoctl } from '../src/kvm/uapi.js';
 
 export const RW = Prot.READ | Prot.WRITE;
-export const ANONYMOUS = MapFlag.PRIVATE | MapFlag.ANONYMOUS;
 export const SHARED = MapFlag.SHARED | MapFlag.ANONYMOUS;
-export const RID = 0x08;
+const RID = 0x08;
 export const VECTORS = 2;
 const PORTAL_FRAME = 0xd_0000;
 const HOST_FIRST = 0x100;
@@ -73,7 +72,7 @@ export function guestOf(h: ReturnType<typeof host>, vm: ReturnType<typeof bareVm
 }
 
 /** A VFIO device with registers in BAR 0 (MSI-X at 0x600, pending bits at 0x700) and two portal pages in BAR 2. */
-export class PortalDevice implements VfioDevice {
+class PortalDevice implements VfioDevice {
   readonly name = '0000:00:01.0';
   readonly requesterId = RID;
   readonly flags = DeviceFlag.PCI | DeviceFlag.RESET;
@@ -229,4 +228,3 @@ export function assigned(
   };
   return { ...h, unit, driver, device, vmm, assignedDevice, guest, config, bars, enable, front: () => front! };
 }
-export type { UserTask };

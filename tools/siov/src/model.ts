@@ -17,7 +17,7 @@ import {
 } from '@siov/stack';
 import { Syscall } from '@siov/vfs';
 
-export type Model = 'uacce' | 'mdev';
+type Model = 'uacce' | 'mdev';
 export type Mode = 'dedicated' | 'shared';
 
 /** A stack that is ready for a workload. */

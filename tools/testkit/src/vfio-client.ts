@@ -127,7 +127,7 @@ export class VfioClient {
   }
 }
 
-export const pair = (value: number): readonly [number, number] => [value % WORD, Math.floor(value / WORD)];
+const pair = (value: number): readonly [number, number] => [value % WORD, Math.floor(value / WORD)];
 function pick<const N extends string>(words: Uint32Array, ...names: readonly N[]): Record<N, number> {
   return Object.fromEntries(names.map((name, i) => [name, words[i]!])) as Record<N, number>;
 }
