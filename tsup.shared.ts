@@ -8,7 +8,7 @@ export const library = (entries: readonly string[]): Options => ({
   target: 'es2022',
   clean: true,
   silent: true,
-  dts: process.argv.includes('--dts') && {
+  dts: {
     entry: Object.fromEntries(entries.map((name) => [name, `src/${name}.ts`])),
     compilerOptions: { ignoreDeprecations: '6.0', customConditions: [] },
   },

@@ -3,5 +3,5 @@
  * idxd" (2020, 2021; Documentation/driver-api/vfio/mdev-idxd.rst), linux/vfio.h.
  */
 export { type IdxdMdevParent, idxdMdevParent, TYPE_1DWQ } from './parent.js';
-export type { PasidDomains, Sink } from './ports.js';
+export type { PasidDomains } from './ports.js';
 export { Vdev, type VdevPorts } from './vdev.js';

@@ -9,7 +9,3 @@ export interface PasidDomains {
   attachPasid(requesterId: number, pasid: number, domain: never): number;
   detachPasid(requesterId: number, pasid: number): void;
 }
-/** An eventfd. */
-export interface Sink {
-  signal(n?: number): void;
-}

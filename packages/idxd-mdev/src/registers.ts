@@ -83,6 +83,7 @@ const build = (can: Capabilities, wq: Wq) => {
     wqConfig: {
       offset: VdevTable.wqConfig,
       layout: spec.WqCfg,
+      legalize: (old, written, word) => (word === 2 ? (old & ~GUEST_WQCFG) | (written & GUEST_WQCFG) : old) >>> 0,
       reset: words(spec.WqCfg, (w) => {
         const set = spec.WqCfg.set;
         set.size(w, 0, wq.config.size);
@@ -99,7 +100,7 @@ export type VdevRegisters = ReturnType<typeof build>;
 export const vdevRegisters: (can: Capabilities, wq: Wq) => VdevRegisters = build;
 
 /** WQCFG's third dword: what a guest may write while the queue is off. As in the later out-of-tree device. */
-export const GUEST_WQCFG = (() => {
+const GUEST_WQCFG = (() => {
   const w = new Uint32Array(8);
   spec.WqCfg.set.pasid(w, 0, 0xf_ffff);
   spec.WqCfg.set.pasidEnable(w, 0, 1);

@@ -7,10 +7,10 @@ import type { CompletionInterrupt, IdxdDriver, SoftwareErrorRecord, Wq } from '@
 import { NO_PASID } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import { type Mmio, PciFunction } from '@siov/pci-core';
-import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice, VmArea } from '@siov/vfio-mdev';
-import { DeviceFlag, IrqInfoFlag, IrqSetFlag, PCI_IRQS, PCI_REGIONS, PciIrq, PciRegion, RegionFlag } from '@siov/vfio-mdev/uapi';
-import type { PasidDomains, Sink } from './ports.js';
-import { BAR0_BYTES, BAR2_BYTES, GUEST_WQCFG, type VdevRegisters, VdevTable, VECTORS, vdevRegisters } from './registers.js';
+import { type IrqInfo, type IrqRequest, PciIrqs, type RegionInfo, type VfioDevice, type VmArea } from '@siov/vfio-mdev';
+import { DeviceFlag, IrqInfoFlag, PCI_IRQS, PCI_REGIONS, PciIrq, PciRegion, RegionFlag } from '@siov/vfio-mdev/uapi';
+import type { PasidDomains } from './ports.js';
+import { BAR0_BYTES, BAR2_BYTES, type VdevRegisters, VdevTable, VECTORS, vdevRegisters } from './registers.js';
 
 export interface VdevPorts {
   readonly driver: IdxdDriver;
@@ -32,10 +32,17 @@ export class Vdev implements VfioDevice {
   // state
   readonly #registers: VdevRegisters;
   readonly #bar0: Mmio;
-  /** Guest PASID (NO_PASID: the default one) to host PASID. */
+  /** Guest PASID (NO_PASID: the default one) to host PASID, and to what that is attached to. */
   readonly #hostPasids = new Map<number, number>();
-  readonly #sinks: (Sink | undefined)[] = new Array(VECTORS).fill(undefined);
-  #request: Sink | undefined;
+  readonly #domains = new Map<number, object>();
+  /** Detached, but the queue or the IMS slot still carries the host PASID: nobody else may get it. */
+  readonly #kept = new Map<number, number>();
+  /** Host PASID in WQCFG of the parent while the queue is on, and in the slot of the handle; NO_PASID: none. */
+  #queuePasid: number = NO_PASID;
+  #handlePasid: number = NO_PASID;
+  /** What an interrupt of each vector does, while its eventfd is set. */
+  readonly #vectors: ((() => void) | undefined)[] = new Array(VECTORS).fill(undefined);
+  readonly #irqs = new PciIrqs({ alloc: (vector, handler) => this.#wire(vector, handler) }, VECTORS);
   readonly #areas = new Set<VmArea>();
   #handle: CompletionInterrupt | undefined;
   #stopListening: () => void = () => {};
@@ -65,7 +72,7 @@ export class Vdev implements VfioDevice {
     });
     this.#bar0 = this.function.barMmio(0)!;
     this.function.listener = {
-      functionLevelReset: () => void this.reset(),
+      functionLevelReset: () => this.#restart(),
       configChanged: () => {
         if (this.#state === spec.GenSts.is.state.enabled && !this.function.busMaster) this.#halt(spec.SoftwareError.pciConfigChanged);
       },
@@ -96,15 +103,14 @@ export class Vdev implements VfioDevice {
     this.#stopListening = this.#p.driver.onSoftwareError((record) => this.#hostError(record));
     return 0;
   }
+  /** What is attached stays so: who attached it detaches it. */
   close(): void {
     this.#opened = false;
     this.#stopListening();
     this.reset();
     for (const area of this.#areas) area.zap();
     this.#areas.clear();
-    this.#sinks.fill(undefined);
-    this.#request = undefined;
-    for (const pasid of [...this.#hostPasids.keys()]) this.detach(pasid);
+    this.#irqs.clear();
   }
 
   regionInfo(index: number): RegionInfo | number {
@@ -123,7 +129,7 @@ export class Vdev implements VfioDevice {
   irqInfo(index: number): IrqInfo | number {
     if (index === PciIrq.MSIX) return { count: VECTORS, flags: IrqInfoFlag.EVENTFD | IrqInfoFlag.NORESIZE };
     if (index === PciIrq.REQ) return { count: 1, flags: IrqInfoFlag.EVENTFD | IrqInfoFlag.NORESIZE };
-    return -Errno.EINVAL;
+    return index < PCI_IRQS ? { count: 0, flags: 0 } : -Errno.EINVAL;
   }
 
   read(region: number, offset: number, out: Uint8Array): number {
@@ -170,26 +176,30 @@ export class Vdev implements VfioDevice {
   }
 
   setIrqs(request: IrqRequest): number {
-    const { flags, index, start, count } = request;
-    if (!(flags & IrqSetFlag.ACTION_TRIGGER) || (index !== PciIrq.MSIX && index !== PciIrq.REQ)) return -Errno.ENOTTY;
-    const sinks = index === PciIrq.MSIX ? this.#sinks : [this.#request];
-    if (flags & IrqSetFlag.DATA_EVENTFD) for (let i = 0; i < count; i++) sinks[start + i] = request.sinks![i];
-    else if (flags & IrqSetFlag.DATA_NONE && count === 0) sinks.fill(undefined);
-    else for (let i = 0; i < count; i++) if (flags & IrqSetFlag.DATA_NONE || request.bools![i]) sinks[start + i]?.signal();
-    if (index === PciIrq.REQ) this.#request = sinks[0];
-    return 0;
+    return this.#irqs.set(request);
+  }
+  #wire(vector: number, handler: () => void): { free(): void } {
+    this.#vectors[vector] = handler;
+    return {
+      free: () => {
+        if (this.#vectors[vector] === handler) this.#vectors[vector] = undefined;
+      },
+    };
   }
 
   request(): void {
-    this.#request?.signal();
+    this.#irqs.signal(PciIrq.REQ);
   }
 
+  /** As a function level reset: configuration space and registers as when the device was made. Eventfds and attachments stay. */
   reset(): number {
-    this.#queueOff(true);
-    this.#handle?.free();
-    this.#handle = undefined;
-    this.#registers.reset();
+    this.function.functionLevelReset();
     return 0;
+  }
+  #restart(): void {
+    this.#queueOff(true);
+    this.#freeHandle();
+    this.#registers.reset();
   }
 
   // --- DMA: each PASID of the guest is one of the parent's
@@ -197,18 +207,20 @@ export class Vdev implements VfioDevice {
   attach(domain: object, pasid: number): number {
     const { iommu } = this.#p;
     const rid = this.requesterId;
-    const old = this.#hostPasids.get(pasid);
-    const host = old ?? iommu.allocPasid();
+    const before = this.#domains.get(pasid);
+    const host = this.#hostPasids.get(pasid) ?? this.#kept.get(pasid) ?? iommu.allocPasid();
     if (host < 0) return -Errno.ENOSPC;
     // A second attach replaces the first.
-    if (old !== undefined) iommu.detachPasid(rid, old);
+    if (before) iommu.detachPasid(rid, host);
     const error = iommu.attachPasid(rid, host, domain as never);
+    if (error < 0 && before && iommu.attachPasid(rid, host, before as never) >= 0) return error;
+    this.#kept.delete(pasid);
     if (error < 0) {
-      iommu.freePasid(host);
-      this.#hostPasids.delete(pasid);
+      this.#forget(pasid, host);
       return error;
     }
     this.#hostPasids.set(pasid, host);
+    this.#domains.set(pasid, domain);
     return 0;
   }
   detach(pasid: number): void {
@@ -218,8 +230,21 @@ export class Vdev implements VfioDevice {
     // Descriptors of this PASID end before its tables go.
     if (wq.enabled) driver.drainPasid(host);
     iommu.detachPasid(this.requesterId, host);
-    iommu.freePasid(host);
+    this.#forget(pasid, host);
+  }
+  #forget(pasid: number, host: number): void {
     this.#hostPasids.delete(pasid);
+    this.#domains.delete(pasid);
+    this.#kept.set(pasid, host);
+    this.#freeKept();
+  }
+  /** Host PASIDs that neither the queue nor the slot carries any more are free for others. */
+  #freeKept(): void {
+    for (const [pasid, host] of this.#kept) {
+      if (host === this.#queuePasid || host === this.#handlePasid) continue;
+      this.#kept.delete(pasid);
+      this.#p.iommu.freePasid(host);
+    }
   }
 
   // --- registers
@@ -235,12 +260,9 @@ export class Vdev implements VfioDevice {
       case 'genCfg':
         if (this.#state === spec.GenSts.is.state.disabled) regs.write(offset, width, value);
         return;
-      case 'wqConfig': {
-        if (slot.word !== 2 || width !== 4 || this.#wqState !== spec.WqCfg.is.state.disabled) return;
-        const at = regs.at('wqConfig') + 2;
-        regs.words[at] = (regs.words[at]! & ~GUEST_WQCFG) | (value & GUEST_WQCFG);
+      case 'wqConfig':
+        if (this.#wqState === spec.WqCfg.is.state.disabled) regs.write(offset, width, value);
         return;
-      }
       case 'genCtrl':
       case 'intCause':
       case 'swError':
@@ -263,8 +285,9 @@ export class Vdev implements VfioDevice {
     const word = Uint32Array.of(value);
     const at = this.#registers.at('cmdSts');
     words[this.#registers.at('cmd')] = value;
+    // Out of the halt leads a function level reset only, as GENSTS says.
     const { error, result = 0 } =
-      this.#state === spec.GenSts.is.state.halt && spec.Cmd.get.code(word, 0) !== spec.Command.resetDevice
+      this.#state === spec.GenSts.is.state.halt
         ? { error: spec.CommandStatus.hardwareError }
         : this.#run(spec.Cmd.get.code(word, 0), spec.Cmd.get.operand(word, 0));
     words[at] = 0;
@@ -297,7 +320,7 @@ export class Vdev implements VfioDevice {
         return enabled ? host(wq.enabled ? driver.abortWq(wq) : 0) : { error: status.deviceNotEnabledForDisable };
       case spec.Command.resetDevice: {
         const permissions = this.#registers.words.slice(this.#registers.at('msixPermission'), this.#registers.at('groupConfig'));
-        this.reset();
+        this.#restart();
         this.#registers.words.set(permissions, this.#registers.at('msixPermission'));
         return { error: 0 };
       }
@@ -321,6 +344,7 @@ export class Vdev implements VfioDevice {
         return { error: 0 };
       case spec.Command.drainPasid:
       case spec.Command.abortPasid: {
+        if (!enabled) return { error: status.deviceNotEnabledForDisable };
         const pasid = this.#hostPasids.get(operand);
         if (pasid === undefined) return { error: status.pasidInvalid };
         return host(!wq.enabled ? 0 : code === spec.Command.drainPasid ? driver.drainPasid(pasid) : driver.abortPasid(pasid));
@@ -328,9 +352,8 @@ export class Vdev implements VfioDevice {
       case spec.Command.requestInterruptHandle:
         return this.#requestHandle(operand);
       case spec.Command.releaseInterruptHandle:
-        if (!this.#handle || (operand & 0xffff) !== this.#handle.handle) return { error: status.interruptHandleNotAllocated };
-        this.#handle.free();
-        this.#handle = undefined;
+        if (!this.#handle || operand !== this.#handle.handle) return { error: status.interruptHandleNotAllocated };
+        this.#freeHandle();
         return { error: 0 };
       default:
         return { error: status.invalidCommand };
@@ -351,6 +374,7 @@ export class Vdev implements VfioDevice {
     const { driver, wq } = this.#p;
     if (driver.enableWq(wq, pasid, spec.WqCfg.get.privileged(words, at) === 1) !== 0) return { error: spec.CommandStatus.hardwareError };
     this.#wqState = spec.WqCfg.is.state.enabled;
+    this.#queuePasid = pasid;
     return { error: 0 };
   }
   #queueOff(abort: boolean): void {
@@ -360,6 +384,14 @@ export class Vdev implements VfioDevice {
       driver.disableWq(wq);
     }
     this.#wqState = spec.WqCfg.is.state.disabled;
+    this.#queuePasid = NO_PASID;
+    this.#freeKept();
+  }
+  #freeHandle(): void {
+    this.#handle?.free();
+    this.#handle = undefined;
+    this.#handlePasid = NO_PASID;
+    this.#freeKept();
   }
 
   /** The guest gets the number of the parent's IMS slot, since its descriptors go to the parent's IMS portal. */
@@ -367,11 +399,14 @@ export class Vdev implements VfioDevice {
     const index = operand & 0xffff;
     if (operand & 0x1_0000) return { error: spec.CommandStatus.noInterruptHandle };
     if (index !== 1) return { error: spec.CommandStatus.interruptTableIndex };
-    if (!this.#handle) {
-      const { words } = this.#registers;
-      const at = this.#registers.at('msixPermission', index);
-      const pasid = this.#translate(spec.MsixPermission.get.pasidEnable(words, at), spec.MsixPermission.get.pasid(words, at));
-      this.#handle = pasid === undefined ? undefined : this.#p.driver.completionInterrupt(this.#p.wq, pasid, () => this.#sinks[1]?.signal(), 'ims');
+    const { words } = this.#registers;
+    const at = this.#registers.at('msixPermission', index);
+    const pasid = this.#translate(spec.MsixPermission.get.pasidEnable(words, at), spec.MsixPermission.get.pasid(words, at));
+    // The guest gave the vector to another PASID: the slot's goes with it.
+    if (this.#handle && pasid !== this.#handlePasid) this.#freeHandle();
+    if (!this.#handle && pasid !== undefined) {
+      this.#handle = this.#p.driver.completionInterrupt(this.#p.wq, pasid, () => this.#vectors[1]?.(), 'ims');
+      if (this.#handle) this.#handlePasid = pasid;
     }
     return this.#handle ? { error: 0, result: this.#handle.handle } : { error: spec.CommandStatus.noInterruptHandle };
   }
@@ -380,29 +415,30 @@ export class Vdev implements VfioDevice {
 
   #misc(cause: 'commandDone' | 'softwareError' | 'halt'): void {
     spec.IntCause.set[cause](this.#registers.words, this.#registers.at('intCause'), 1);
-    this.#sinks[0]?.signal();
+    this.#vectors[0]?.();
   }
 
   /** An error of the parent's queue is the guest's, in the guest's own numbers: queue 0, its own PASID. */
   #hostError(record: SoftwareErrorRecord): void {
     if (!record.wqValid || record.wq !== this.#p.wq.index) return;
-    const guest = [...this.#hostPasids].find(([, host]) => host === record.pasid)?.[0] ?? NO_PASID;
-    this.#softwareError({ ...record, wq: 0, pasid: Math.max(guest, 0), valid: 1, overflow: 0 });
+    const guest = [...this.#hostPasids, ...this.#kept].find(([, host]) => host === record.pasid)?.[0] ?? NO_PASID;
+    this.#softwareError({ ...record, wq: 0, pasid: Math.max(guest, 0), overflow: 0 });
   }
-  #softwareError(fields: Readonly<Record<string, number | string>>): void {
+  #softwareError(fields: Readonly<Partial<Record<keyof typeof spec.SwError.set, number>>>): void {
     const { words } = this.#registers;
     const at = this.#registers.at('swError');
     if (spec.SwError.get.valid(words, at)) spec.SwError.set.overflow(words, at, 1);
-    else
-      for (const [name, value] of Object.entries(fields))
-        if (typeof value === 'number') spec.SwError.set[name as keyof typeof spec.SwError.set](words, at, value);
+    else {
+      words.fill(0, at, at + spec.SwError.bytes / 4);
+      for (const [name, value] of Object.entries({ ...fields, valid: 1 })) spec.SwError.set[name as keyof typeof spec.SwError.set](words, at, value);
+    }
     if (spec.GenCtrl.get.softwareErrorInterrupt(words, this.#registers.at('genCtrl'))) this.#misc('softwareError');
   }
   #halt(error: number): void {
     this.#queueOff(true);
     this.#state = spec.GenSts.is.state.halt;
     spec.GenSts.set.reset(this.#registers.words, this.#registers.at('genSts'), spec.GenSts.is.reset.functionLevel);
-    this.#softwareError({ valid: 1, error });
+    this.#softwareError({ error });
     if (spec.GenCtrl.get.haltInterrupt(this.#registers.words, this.#registers.at('genCtrl'))) this.#misc('halt');
   }
 }
