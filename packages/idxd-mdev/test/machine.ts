@@ -99,7 +99,7 @@ export function opened(m: Machine = machine(), n = 0) {
 }
 
 /** What a program does with an open virtual device. */
-export function user(m: Machine, task: UserTask, client: VfioClient, fd: number) {
+export function user(m: Pick<Machine, 'clock'>, task: UserTask, client: VfioClient, fd: number) {
   const bar0 = regionOffset(PciRegion.BAR0);
   const config = regionOffset(PciRegion.CONFIG);
   const read = (offset: number, at = bar0): number => {
@@ -139,7 +139,7 @@ export function user(m: Machine, task: UserTask, client: VfioClient, fd: number)
 }
 
 /** The parent's own WQCFG of a queue, and an IMS slot, as its registers have them. */
-export function hostWords(m: Machine, table: 'wqConfig' | 'ims', index: number): Uint32Array {
+export function hostWords(m: Pick<Machine, 'hardware'>, table: 'wqConfig' | 'ims', index: number): Uint32Array {
   const bar0 = m.hardware.function.barMmio(0)!;
   const words = (at: number, bytes: number): Uint32Array => Uint32Array.from({ length: bytes / 4 }, (_, i) => bar0.read(at + i * 4, 4));
   const base = spec.TableOffsets.get[table](words(spec.Register.offsets, 16), 0) * spec.TABLE_UNIT;
