@@ -19,7 +19,7 @@ export const runOptions: readonly Option[] = [
   { name: 'no-touch', help: 'do not touch the destination first: the device meets absent pages' },
   { name: 'huge', help: 'buffers on 2 MiB pages' },
   { name: 'scatter', value: 'SEED', help: 'scatter 4 KiB pages over physical memory', parse: integerOf(0, 2 ** 31 - 1) },
-  { name: 'ram', value: 'BYTES', help: 'memory of the simulated host', default: '256M', parse: bytesOf(1 << 26, 1 << 31) },
+  { name: 'ram', value: 'BYTES', help: 'memory of the simulated host', default: '256M', parse: bytesOf(2 ** 26, 2 ** 31) },
   { name: 'inject', value: 'KIND[:N]', help: `something goes wrong, at every N-th descriptor: ${injections.join(', ')}`, parse: parseInjection },
   { name: 'costs', value: 'FILE', help: "JSON with rows that replace the cost table's (see 'siov costs')" },
   { name: 'trace', value: 'FILE', help: 'write a Chrome trace that Perfetto opens' },

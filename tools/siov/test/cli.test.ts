@@ -38,6 +38,7 @@ describe('a mistake in the call is one line that says what and how to mend it, a
     [['run', '--depth', '64', '--wq-size', '8'], /more than the queue's 8 entries/],
     [['run', '--inject', 'gremlins'], /'gremlins' is not one of/],
     [['run', '--costs', bad], /no event 'dsa.dispatchh'/],
+    [['run', '--ram', '1M'], /--ram: '1M' is not a size from 64 MiB to 2 GiB/],
     [['run', file, file], /one file at a time/],
     [['inspect', 'gpu'], /'gpu' is not one of pf, vdev, iommu/],
   ])('siov %j', (args, message) => {
@@ -84,6 +85,20 @@ test('compare --json: a version, both reports, the same work, no trap per descri
   }
   // A nested miss reads more entries than a first-stage one.
   expect(reports[1]!.figures.walkReads).toBeGreaterThan(reports[0]!.figures.walkReads!);
+});
+
+test('a file larger than the simulated memory goes through both models', () => {
+  const large = join(folder, 'large');
+  writeFileSync(large, Buffer.alloc(80 << 20, 'siov'));
+  const { status, stdout } = siov('compare', large, '--ram', '64M', '--size', '1M', '--json');
+  const { reports } = JSON.parse(stdout) as { reports: { result: { bytes: number; wrong: number; finished: boolean } }[] };
+  expect([status, reports.map(({ result: { bytes, wrong, finished } }) => [bytes, wrong, finished])]).toEqual([
+    0,
+    [
+      [80 << 20, 0, true],
+      [80 << 20, 0, true],
+    ],
+  ]);
 });
 
 test('--wq shared compares only equal kinds, and says so', () => {
