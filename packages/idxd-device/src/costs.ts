@@ -10,6 +10,9 @@ export interface DeviceCosts {
   readonly secondRead: number;
   readonly write: number;
   readonly recordWrite: number;
+  /** What pages 2 to 4 of an operation add each, and what each doubling of their number adds from there. */
+  readonly pageStall: number;
+  readonly pageStallGrowth: number;
   /** How long a descriptor keeps its engine from the next one. */
   readonly occupancy: number;
   /** Reading a batch's list: the first piece, and each further descriptor. */
@@ -32,6 +35,8 @@ export const noCosts: DeviceCosts = {
   secondRead: 0,
   write: 0,
   recordWrite: 0,
+  pageStall: 0,
+  pageStallGrowth: 0,
   occupancy: 0,
   batchFetch: 0,
   batchNext: 0,

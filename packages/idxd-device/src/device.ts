@@ -146,7 +146,7 @@ export class IdxdDevice {
       this.counters[Counter.dropped]!++;
       return;
     }
-    this.#accept(wq, ims, words, at);
+    this.#accept(wq, ims, words, at, this.#costs.portalArrival);
   }
 
   /** A deferrable write: 0 taken, 1 retry. Only enabled shared queues are enqueue targets. */
@@ -155,15 +155,16 @@ export class IdxdDevice {
       this.counters[Counter.retried]!++;
       return 1;
     }
-    this.#accept(wq, page >>> 1, words, at);
+    // The answer has come back by now: the way there is part of what ENQCMD costs the processor.
+    this.#accept(wq, page >>> 1, words, at, 0);
     return 0;
   }
 
-  #accept(wq: WorkQueue, ims: number, words: Uint32Array, at: number): void {
+  #accept(wq: WorkQueue, ims: number, words: Uint32Array, at: number, delay: number): void {
     wq.push(words, at, ims);
     this.counters[Counter.accepted]!++;
     this.#trace?.emit(Event.accept, wq.index, words[at + 1]! >>> 24, wq.shared ? words[at]! & 0xf_ffff : wq.pasid, wq.occupancy);
-    this.#engines.kick(this.#costs.portalArrival);
+    this.#engines.kick(delay);
   }
 
   // --- BAR 0
