@@ -1,10 +1,19 @@
 import { compareLayout, evaluate, kernelHeader } from '@siov/testkit';
 import { expect, test } from 'vitest';
 import {
+  ApplyDeltaDescriptor,
   BatchDescriptor,
+  CacheFlushDescriptor,
   CompareDescriptor,
   CrcDescriptor,
+  CreateDeltaDescriptor,
   Descriptor,
+  DifCheckDescriptor,
+  DifInsertDescriptor,
+  DifRecord,
+  DifStripDescriptor,
+  DifUpdateDescriptor,
+  DrainDescriptor,
   DualcastDescriptor,
   FillDescriptor,
   Flag,
@@ -16,6 +25,13 @@ import {
 const { here, why } = kernelHeader('linux/idxd.h');
 if (!here) console.log(`left out: the layouts against linux/idxd.h (${why})`);
 
+const difChecked = {
+  src_dif_flags: 'sourceFlags',
+  dif_chk_flags: 'difFlags',
+  chk_ref_tag_seed: 'sourceRefTag',
+  chk_app_tag_mask: 'sourceAppMask',
+  chk_app_tag_seed: 'sourceAppTag',
+} as const;
 test.skipIf(!here).each([
   [
     'descriptor',
@@ -27,6 +43,42 @@ test.skipIf(!here).each([
   ['compare', CompareDescriptor, { src2_addr: 'source2Low', expected_res: 'expectedResult' }],
   ['crc', CrcDescriptor, { crc_seed: 'seed', seed_addr: 'seedLow' }],
   ['dualcast', DualcastDescriptor, { dest2: 'destination2Low' }],
+  ['drain', DrainDescriptor, { rdback_addr: 'readback1Low', rdback_addr2: 'readback2Low' }],
+  [
+    'create delta',
+    CreateDeltaDescriptor,
+    { src2_addr: 'source2Low', delta_addr: 'deltaLow', max_delta_size: 'maxDeltaSize', expected_res_mask: 'expectedMask' },
+  ],
+  ['apply delta', ApplyDeltaDescriptor, { src_addr: 'deltaLow', dst_addr: 'destinationLow', delta_rec_size: 'deltaSize' }],
+  ['DIF check', DifCheckDescriptor, difChecked],
+  ['DIF strip', DifStripDescriptor, difChecked],
+  [
+    'DIF insert',
+    DifInsertDescriptor,
+    {
+      dest_dif_flag: 'appTagIncrements',
+      dif_ins_flags: 'difFlags',
+      ins_ref_tag_seed: 'destinationRefTag',
+      ins_app_tag_mask: 'destinationAppMask',
+      ins_app_tag_seed: 'destinationAppTag',
+    },
+  ],
+  [
+    'DIF update',
+    DifUpdateDescriptor,
+    {
+      src_upd_flags: 'sourceFlags',
+      upd_dest_flags: 'destinationFlags',
+      dif_upd_flags: 'difFlags',
+      src_ref_tag_seed: 'sourceRefTag',
+      src_app_tag_mask: 'sourceAppMask',
+      src_app_tag_seed: 'sourceAppTag',
+      dest_ref_tag_seed: 'destinationRefTag',
+      dest_app_tag_mask: 'destinationAppMask',
+      dest_app_tag_seed: 'destinationAppTag',
+    },
+  ],
+  ['cache flush', CacheFlushDescriptor, { dst_addr: 'destinationLow', xfer_size: 'size' }],
 ] as const)('struct dsa_hw_desc: %s', (_name, layout, members) => {
   const { gcc, ours } = compareLayout('linux/idxd.h', 'struct dsa_hw_desc', layout, members);
   expect(ours).toEqual(gcc);
@@ -40,6 +92,22 @@ test.skipIf(!here)('struct dsa_completion_record', () => {
     fault_addr: 'faultLow',
     crc_val: 'value',
     delta_rec_size: 'value',
+  });
+  expect(ours).toEqual(gcc);
+});
+
+test.skipIf(!here)('struct dsa_completion_record: tags', () => {
+  const { gcc, ours } = compareLayout('linux/idxd.h', 'struct dsa_completion_record', DifRecord, {
+    status: 'status',
+    dif_status: 'difStatus',
+    dif_chk_ref_tag: 'sourceRefTag',
+    dif_chk_app_tag_mask: 'sourceAppMask',
+    dif_chk_app_tag: 'sourceAppTag',
+    dif_ins_ref_tag: 'destinationRefTag',
+    dif_ins_app_tag_mask: 'destinationAppMask',
+    dif_ins_app_tag: 'destinationAppTag',
+    dif_upd_src_ref_tag: 'sourceRefTag',
+    dif_upd_dest_ref_tag: 'destinationRefTag',
   });
   expect(ours).toEqual(gcc);
 });
@@ -79,6 +147,14 @@ const constants: [string, Readonly<Record<string, number>>, Readonly<Record<stri
       requestInterrupt: 'IDXD_OP_FLAG_RCI',
       checkResult: 'IDXD_OP_FLAG_CR',
       cacheControl: 'IDXD_OP_FLAG_CC',
+      recordSteeringTag: 'IDXD_OP_FLAG_CRSTS',
+      trafficClass1: 'IDXD_OP_FLAG_ADDR1_TCS',
+      trafficClass2: 'IDXD_OP_FLAG_ADDR2_TCS',
+      trafficClass3: 'IDXD_OP_FLAG_ADDR3_TCS',
+      recordTrafficClass: 'IDXD_OP_FLAG_CR_TCS',
+      strictOrdering: 'IDXD_OP_FLAG_STORD',
+      destinationReadback: 'IDXD_OP_FLAG_DRDBK',
+      destinationSteeringTag: 'IDXD_OP_FLAG_DSTS',
     },
   ],
   [
@@ -96,6 +172,14 @@ const constants: [string, Readonly<Record<string, number>>, Readonly<Record<stri
       nonZeroReserved: 'DSA_COMP_NOZERO_RESERVE',
       transferSize: 'DSA_COMP_XFER_ERANGE',
       descriptorCount: 'DSA_COMP_DESC_CNT_ERANGE',
+      deltaOffsetOrder: 'DSA_COMP_DR_OFFSET_NOINC',
+      deltaOffsetRange: 'DSA_COMP_DR_OFFSET_ERANGE',
+      difError: 'DSA_COMP_DIF_ERR',
+      deltaRecordSize: 'DSA_COMP_DR_ERANGE',
+      trafficClass: 'DSA_COMP_TRAFFIC_CLASS_CONF',
+      readbackFault: 'DSA_COMP_PFAULT_RDBA',
+      hardwareError1: 'DSA_COMP_HW_ERR1',
+      hardwareError2: 'DSA_COMP_HW_ERR_DRB',
       overlap: 'DSA_COMP_OVERLAP_BUFFERS',
       dualcastAlignment: 'DSA_COMP_DCAST_ERR',
       listAlignment: 'DSA_COMP_DESCLIST_ALIGN',

@@ -49,6 +49,13 @@ export const Flag = {
   crcSeedInMemory: 1 << 16,
   crcBypassInversion: 1 << 17,
   crcBypassReflection: 1 << 18,
+  /** Drain: bits 16 and 17 an address is read back, 18 and 19 no implicit readback of traffic class A, B. */
+  drainReadback1: 1 << 16,
+  drainReadback2: 1 << 17,
+  drainSuppressA: 1 << 18,
+  drainSuppressB: 1 << 19,
+  /** Fill: the pattern has 16 bytes. unconfirmed: the bit; a profile names the one it has. */
+  fillLongPattern: 1 << 16,
 } as const;
 
 const common = {
@@ -81,6 +88,16 @@ export const FillDescriptor = /* @__PURE__ */ layout('fill descriptor', 64, {
   24: { destinationLow: '31:0' },
   28: { destinationHigh: '31:0' },
   32: { size: '31:0' },
+  /** Bytes 8 to 15 of a long pattern; else reserved. */
+  40: { patternUpperLow: '31:0' },
+  44: { patternUpperHigh: '31:0' },
+});
+export const DrainDescriptor = /* @__PURE__ */ layout('drain descriptor', 64, {
+  ...common,
+  16: { readback1Low: '31:0' },
+  20: { readback1High: '31:0' },
+  24: { readback2Low: '31:0' },
+  28: { readback2High: '31:0' },
 });
 export const CompareDescriptor = /* @__PURE__ */ layout('compare descriptor', 64, {
   ...common,
@@ -112,6 +129,107 @@ export const DualcastDescriptor = /* @__PURE__ */ layout('dualcast descriptor', 
   40: { destination2Low: '31:0' },
   44: { destination2High: '31:0' },
 });
+export const CreateDeltaDescriptor = /* @__PURE__ */ layout('create delta descriptor', 64, {
+  ...common,
+  16: { sourceLow: '31:0' },
+  20: { sourceHigh: '31:0' },
+  24: { source2Low: '31:0' },
+  28: { source2High: '31:0' },
+  32: { size: '31:0' },
+  40: { deltaLow: '31:0' },
+  44: { deltaHigh: '31:0' },
+  48: { maxDeltaSize: '31:0' },
+  /** Bit n: result n is as expected. */
+  56: { expectedMask: '2:0' },
+});
+export const ApplyDeltaDescriptor = /* @__PURE__ */ layout('apply delta descriptor', 64, {
+  ...common,
+  16: { deltaLow: '31:0' },
+  20: { deltaHigh: '31:0' },
+  24: { destinationLow: '31:0' },
+  28: { destinationHigh: '31:0' },
+  32: { size: '31:0' },
+  40: { deltaSize: '31:0' },
+});
+/** One entry of a delta record: what source 2 has at `offset` times 8. Ten bytes, back to back. */
+export const DELTA_ENTRY_BYTES = 10;
+
+/** Source DIF flags. DSA specification, "DIF Check": when a block's tags say that it is not to be checked, and what is not checked at all. */
+export const DifSource = {
+  allOnesError: 1 << 0,
+  allOnesDetect: 1 << 1,
+  appTagDetect: 1 << 2,
+  appAndRefTagDetect: 1 << 3,
+  appTagIncrements: 1 << 4,
+  guardDisable: 1 << 5,
+  refTagDisable: 1 << 6,
+  refTagFixed: 1 << 7,
+} as const;
+/** Destination DIF flags. */
+export const DifDestination = { appTagPass: 1 << 3, appTagIncrements: 1 << 4, guardPass: 1 << 5, refTagPass: 1 << 6, refTagFixed: 1 << 7 } as const;
+/** DIF flags: the block size in bits 1:0 as an index of `DIF_BLOCKS`, and the guard's CRC. */
+export const DifFlag = { block: 3, seedOnes: 1 << 2, invert: 1 << 3 } as const;
+export const DIF_BLOCKS = [512, 520, 4096, 4104] as const;
+/** Guard (CRC-16 T10-DIF), application tag and reference tag, each big endian. */
+export const DIF_BYTES = 8;
+/** What was wrong with a block: bits of the record's result. */
+export const DifStatus = { guard: 1, appTag: 2, refTag: 4, allOnes: 8 } as const;
+
+const difSource = { 48: { sourceRefTag: '31:0' }, 52: { sourceAppMask: '15:0', sourceAppTag: '31:16' } } as const;
+const difDestination = { 56: { destinationRefTag: '31:0' }, 60: { destinationAppMask: '15:0', destinationAppTag: '31:16' } } as const;
+const difOperands = {
+  16: { sourceLow: '31:0' },
+  20: { sourceHigh: '31:0' },
+  24: { destinationLow: '31:0' },
+  28: { destinationHigh: '31:0' },
+} as const;
+export const DifCheckDescriptor = /* @__PURE__ */ layout('DIF check descriptor', 64, {
+  ...common,
+  16: { sourceLow: '31:0' },
+  20: { sourceHigh: '31:0' },
+  32: { size: '31:0' },
+  40: { sourceFlags: '7:0', difFlags: '19:16' },
+  ...difSource,
+});
+export const DifStripDescriptor = /* @__PURE__ */ layout('DIF strip descriptor', 64, {
+  ...common,
+  ...difOperands,
+  32: { size: '31:0' },
+  40: { sourceFlags: '7:0', difFlags: '19:16' },
+  ...difSource,
+});
+/** DIF insert and DIX generate: nothing can pass through, so bits 4 and 7 of the destination flags are all there is. */
+export const DifInsertDescriptor = /* @__PURE__ */ layout('DIF insert descriptor', 64, {
+  ...common,
+  ...difOperands,
+  32: { size: '31:0' },
+  40: { appTagIncrements: '12', refTagFixed: '15', difFlags: '19:16' },
+  ...difDestination,
+});
+export const DifUpdateDescriptor = /* @__PURE__ */ layout('DIF update descriptor', 64, {
+  ...common,
+  ...difOperands,
+  32: { size: '31:0' },
+  40: { sourceFlags: '7:0', destinationFlags: '15:11', difFlags: '19:16' },
+  ...difSource,
+  ...difDestination,
+});
+/** unconfirmed: the stride's meaning (DSA 2.0). */
+export const TranslationFetchDescriptor = /* @__PURE__ */ layout('translation fetch descriptor', 64, {
+  ...common,
+  16: { regionLow: '31:0' },
+  20: { regionHigh: '31:0' },
+  /** Bytes. */
+  32: { size: '31:0' },
+  /** Bytes from one translation to the next; 0: every page. */
+  48: { stride: '31:0' },
+});
+export const CacheFlushDescriptor = /* @__PURE__ */ layout('cache flush descriptor', 64, {
+  ...common,
+  24: { destinationLow: '31:0' },
+  28: { destinationHigh: '31:0' },
+  32: { size: '31:0' },
+});
 /** The layout of a descriptor by its operation code: what printers use. */
 export const descriptors = /* @__PURE__ */ variants(Descriptor, Descriptor.get.opcode, {
   [Opcode.batch]: BatchDescriptor,
@@ -121,6 +239,16 @@ export const descriptors = /* @__PURE__ */ variants(Descriptor, Descriptor.get.o
   [Opcode.crc]: CrcDescriptor,
   [Opcode.copyCrc]: CrcDescriptor,
   [Opcode.dualcast]: DualcastDescriptor,
+  [Opcode.drain]: DrainDescriptor,
+  [Opcode.createDelta]: CreateDeltaDescriptor,
+  [Opcode.applyDelta]: ApplyDeltaDescriptor,
+  [Opcode.difCheck]: DifCheckDescriptor,
+  [Opcode.difInsert]: DifInsertDescriptor,
+  [Opcode.difStrip]: DifStripDescriptor,
+  [Opcode.difUpdate]: DifUpdateDescriptor,
+  [Opcode.dixGenerate]: DifInsertDescriptor,
+  [Opcode.translationFetch]: TranslationFetchDescriptor,
+  [Opcode.cacheFlush]: CacheFlushDescriptor,
 });
 
 /** Completion status codes, bits 6:0 of the first byte; bit 7: the faulting access was a write. linux/idxd.h, enum dsa_completion_status. */
@@ -168,4 +296,16 @@ export const Record = /* @__PURE__ */ layout('completion record', 32, {
   /** CRC, size of a delta record, or the invalid flags. */
   16: { value: '31:0' },
   20: { valueHigh: '31:0' },
+});
+/** The record of DIF check and strip has its next tags where update has the source's; of insert and DIX generate, the destination's. */
+export const DifRecord = /* @__PURE__ */ layout('DIF completion record', 32, {
+  0: { status: { bits: '6:0', is: Status }, faultWrite: '7' },
+  1: { difStatus: '7:0' },
+  4: { completed: '31:0' },
+  8: { faultLow: '31:0' },
+  12: { faultHigh: '31:0' },
+  16: { sourceRefTag: '31:0' },
+  20: { sourceAppMask: '15:0', sourceAppTag: '31:16' },
+  24: { destinationRefTag: '31:0' },
+  28: { destinationAppMask: '15:0', destinationAppTag: '31:16' },
 });

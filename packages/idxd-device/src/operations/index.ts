@@ -1,0 +1,13 @@
+/**
+ * All operations in one table by operation code. DSA specification, "Descriptor and Operation Details". One row an operation: the flags that
+ * are legal, what it reads and writes (for the time it takes), its own rules, and the step. The loop that runs them is the engine's.
+ */
+import { compares } from './compare.js';
+import { controls } from './control.js';
+import { crcs } from './crc.js';
+import { fills } from './fill.js';
+import { moves } from './move.js';
+import type { Operations } from './operation.js';
+
+export { alwaysLegal, type Stream } from './operation.js';
+export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs };
