@@ -9,7 +9,7 @@ import { RegisterFront } from '@siov/iommu';
 import { errnoName, MapFlag, Open, Prot } from '@siov/layout/uapi';
 import { FrameAllocator } from '@siov/memory';
 import { MdevBus, VfioCore } from '@siov/vfio-mdev';
-import { EventFd, type Program, schedule, type UserTask } from '@siov/vfs';
+import { EventFd, type Program, type Scheduled, schedule, type UserTask } from '@siov/vfs';
 import { GuestFrames, GuestMap, Kvm, type Vm, Counter as VmCounter, Vmm } from '@siov/vmm';
 import { Host, type HostOptions } from './host.js';
 import { KernelInstance } from './kernel.js';
@@ -142,9 +142,18 @@ export class MdevStack {
     this.#parent.unregister();
     for (const device of [...this.vmm.devices]) this.vmm.unassign(device);
   }
-  /** Runs the processes of host and guest until nothing can run, or until `until`. */
+  /** Runs the processes of host and guest until nothing can run, or until `until`. A guest whose VMM has died does not run. */
   run(until?: () => boolean): void {
-    schedule([this.host.kernel.user, this.guest.user], this.host.clock, until);
+    const { vmmTask } = this;
+    const { user } = this.guest;
+    const guest: Scheduled = {
+      get tasks() {
+        return vmmTask.exited ? [] : user.tasks;
+      },
+      step: (task) => !vmmTask.exited && user.step(task as UserTask),
+      wakeAll: () => user.wakeAll(),
+    };
+    schedule([this.host.kernel.user, guest], this.host.clock, until);
   }
 }
 

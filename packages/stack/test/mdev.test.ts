@@ -3,7 +3,7 @@ import { Client } from '@siov/idxd-driver/client';
 import { hi, lo } from '@siov/layout';
 import { describe, expect, test } from 'vitest';
 import { hostFigures } from '../src/index.js';
-import { bytesSource, MdevStack, type MdevStackOptions, openGuestQueue, Workload, type WorkloadOptions } from '../src/mdev.js';
+import { bytesSource, Host, MdevStack, type MdevStackOptions, openGuestQueue, Workload, type WorkloadOptions } from '../src/mdev.js';
 
 const data = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
 const world = (options: MdevStackOptions = {}) => new MdevStack({ ramBytes: 128 << 20, guestRamBytes: 48 << 20, ...options });
@@ -61,10 +61,10 @@ describe('the path of a descriptor', () => {
 });
 
 /** A process of the guest with its queue open, one descriptor at a time. */
-function openIn(stack: MdevStack, vdev = 0, interruptHandle?: number) {
+function openIn(stack: MdevStack, vdev = 0) {
   const task = stack.guest.user.spawn(idle);
   const queue = openGuestQueue(stack, vdev)(task);
-  const client = new Client(task, queue, { depth: 1, ...(interruptHandle === undefined ? {} : { interruptHandle }) });
+  const client = new Client(task, queue, { depth: 1 });
   const submit = (opcode: number, from: number, to: number, bytes: number): number => {
     client.prepare(0, opcode, hi(from), lo(from), hi(to), lo(to), bytes);
     client.submit(0);
@@ -92,8 +92,8 @@ describe('completion interrupts', () => {
       expect([client.poll(0), taken]).toEqual([1, n]);
     }
     const after = sent();
-    expect(after.imsMessages! - before.imsMessages!).toBe(3);
-    expect(after.msixMessages! - before.msixMessages!).toBe(0);
+    expect(after.interruptsIms! - before.interruptsIms!).toBe(3);
+    expect(after.interruptsMsix! - before.interruptsMsix!).toBe(0);
     interrupt.free();
     client.prepare(0, Opcode.nop, 0, 0, 0, 0, 0);
     client.submit(0);
@@ -142,17 +142,18 @@ describe('what ends in the middle', () => {
     const stack = world();
     const { program, task } = start(stack, big);
     stack.run(() => program.result.descriptors > 40);
-    expect(stack.vdev.hostPasids.size).toBe(2);
+    // The guest's IOMMU driver attaches nothing to the device itself, and its PASID to the process.
+    expect([...stack.vdev.hostPasids.keys()]).toEqual([task.mm.pasid]);
     stack.guest.user.kill(task.pid);
     stack.run();
-    expect([[...stack.vdev.hostPasids.keys()], stack.driver.wqs[0]!.enabled]).toEqual([[-1], false]);
+    expect([stack.vdev.hostPasids.size, stack.driver.wqs[0]!.enabled]).toEqual([0, false]);
     const next = start(stack);
     stack.run();
     expect(next.program.result).toMatchObject({ finished: true, wrong: 0, statuses: { success: 25 } });
   });
   test('the device is taken back: the work stops, the rest of guest and host goes on', () => {
     const stack = world();
-    const { program } = start(stack, big);
+    const { program, task } = start(stack, big);
     const witness = stack.guest.user.spawn(idle);
     const page = witness.alloc(4096);
     witness.writeStruct(page, new Uint8Array(4096).fill(7));
@@ -164,17 +165,31 @@ describe('what ends in the middle', () => {
     expect(program.result.descriptors - descriptors).toBeLessThanOrEqual(8);
     expect([witness.exited, witness.readStruct(page, new Uint8Array(4096)).every((byte) => byte === 7)]).toEqual([false, true]);
     expect([stack.driver.wqs[0]!.owner, stack.driver.wqs[0]!.enabled, stack.vdev.hostPasids.size]).toEqual([undefined, false, 0]);
+    // The guest's driver finds no device any more: closing the queue, and opening it again, end.
+    stack.guest.user.kill(task.pid);
+    stack.run();
+    expect(stack.guest.user.spawn(idle).open(stack.guestPaths[0]!, 2)).toBeLessThan(0);
+    expect(witness.exited).toBe(false);
   });
-  test.each([1, 2])('the VMM is killed, with %i devices: nothing of the guest is left on the host', (vdevs) => {
-    const stack = world({ vdevs });
-    // As much as the host has without a VMM: what it takes once (PASID tables, the queue's pages) stays.
-    const used = stack.host.frames.used - stack.vmmTask.mm.counters.length * 0;
+  test.each([
+    [1, true],
+    [2, true],
+    [1, false],
+  ])('the VMM is killed, with %i devices, large pages %s: host frames and PASIDs return', (vdevs, guestHugePages) => {
+    const stack = world({ vdevs, guestHugePages });
+    const host = new Host({ ramBytes: 128 << 20 });
+    host.kernel.bindIdxd(host.kernel.devices[0]!, { wqs: stack.driver.wqs.map((wq) => wq.config) });
     const programs = Array.from({ length: vdevs }, (_, n) => start(stack, big, n).program);
     stack.run(() => programs.every((program) => program.result.descriptors > 40));
     stack.host.kernel.user.kill(stack.vmmTask.pid);
-    expect(stack.host.frames.used).toBeLessThan(used);
-    for (const [n, vdev] of stack.vdevs.entries()) {
-      expect([vdev.hostPasids.size, stack.driver.wqs[n]!.enabled]).toEqual([0, false]);
-    }
+    // The device's PASID table keeps a leaf that it needed once; a VM keeps its empty EPT root and two PASID directories, which a processor may name.
+    expect(stack.host.frames.used - host.frames.used).toBe(1 + 3);
+    const pasids = Array.from({ length: 8 }, () => stack.host.kernel.iommu.allocPasid());
+    expect(pasids.sort()).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    for (const [n, vdev] of stack.vdevs.entries()) expect([vdev.hostPasids.size, stack.driver.wqs[n]!.enabled]).toEqual([0, false]);
+    // What remains of the guest reaches nothing.
+    stack.run();
+    for (const { result } of programs) expect(result.finished).toBe(false);
+    expect(stack.host.frames.used - host.frames.used).toBe(1 + 3);
   });
 });
