@@ -30,7 +30,7 @@ const build = (can: Capabilities, wq: Wq) => {
       layout: spec.GenCap,
       reset: words(spec.GenCap, (w) => {
         spec.GenCap.set.overlappingCopy(w, 0, 1);
-        spec.GenCap.set.blockOnFault(w, 0, wq.config.blockOnFault ? 1 : 0);
+        // No block on fault: page requests of a guest would have to be forwarded to it.
         spec.GenCap.set.commandCapabilities(w, 0, 1);
         spec.GenCap.set.maxTransferShift(w, 0, wq.config.maxTransferSize ? Math.log2(wq.config.maxTransferSize) : can.maxTransferShift);
         spec.GenCap.set.maxBatchShift(w, 0, wq.config.maxBatchSize ? Math.log2(wq.config.maxBatchSize) : can.maxBatchShift);
@@ -89,7 +89,6 @@ const build = (can: Capabilities, wq: Wq) => {
         set.size(w, 0, wq.config.size);
         set.mode(w, 0, spec.WqCfg.is.mode.dedicated);
         set.priority(w, 0, wq.config.priority ?? 10);
-        set.blockOnFault(w, 0, wq.config.blockOnFault ? 1 : 0);
         set.maxTransferShift(w, 0, wq.config.maxTransferSize ? Math.log2(wq.config.maxTransferSize) : can.maxTransferShift);
         set.maxBatchShift(w, 0, wq.config.maxBatchSize ? Math.log2(wq.config.maxBatchSize) : can.maxBatchShift);
       }),
