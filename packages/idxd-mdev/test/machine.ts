@@ -23,7 +23,7 @@ export const uuid = (n: number): string => `6f1d9a5e-0c4b-4f6d-9a56-8d6c3f1f4b${
 export const TYPE = `/sys/class/mdev_bus/0000:00:01.0/mdev_supported_types/idxd-${TYPE_1DWQ}`;
 /** Tables of the virtual device's BAR 0. Linux' series, mdev.h. */
 export const WQCFG = 0x500;
-export const MSIXPERM = 0x300;
+const MSIXPERM = 0x300;
 const pair = (value: number): [number, number] => [value % 2 ** 32, Math.floor(value / 2 ** 32)];
 const mdev: WqConfig = { mode: 'dedicated', size: 16, group: 0, type: 'mdev' };
 
@@ -99,7 +99,7 @@ export function opened(m: Machine = machine(), n = 0) {
 }
 
 /** What a program does with an open virtual device. */
-export function user(m: Pick<Machine, 'clock'>, task: UserTask, client: VfioClient, fd: number) {
+function user(m: Pick<Machine, 'clock'>, task: UserTask, client: VfioClient, fd: number) {
   const bar0 = regionOffset(PciRegion.BAR0);
   const config = regionOffset(PciRegion.CONFIG);
   const read = (offset: number, at = bar0): number => {
