@@ -13,6 +13,7 @@ import type { Clock, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { descriptors, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
+import { Window } from './window.js';
 
 /** Descriptors in progress per engine. unconfirmed: bits 39:32 of GENCAP in older revisions say 64. */
 const IN_FLIGHT = 64;
@@ -78,7 +79,17 @@ export class Engines {
   constructor(ports: EnginePorts) {
     this.#p = ports;
     const { profile, clock, costs } = ports;
-    this.#io = { upstream: undefined as unknown as Upstream, a: extent(), b: extent(), c: extent(), bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
+    this.#io = {
+      upstream: undefined as unknown as Upstream,
+      a: extent(),
+      b: extent(),
+      c: extent(),
+      source: new Window(),
+      target: new Window(),
+      bytesRead: 0,
+      bytesWritten: 0,
+      pageRequests: 0,
+    };
     for (let id = 0; id < profile.engines * IN_FLIGHT; id++) this.#pool.push(new Op(id));
     this.#idle.push(...this.#pool);
     this.#free = new Float64Array(profile.engines);

@@ -2,6 +2,7 @@
 import { TlpStatus } from '@siov/layout/pcie';
 import type { Extent, Upstream } from './ports.js';
 import { Flag, Status } from './spec/descriptor.js';
+import type { Window } from './window.js';
 
 /** What a step says: finished (look at `status`), or waiting for memory (an answer will resume it at the same cursors). */
 export const Step = { done: 0, waiting: 1 } as const;
@@ -106,6 +107,9 @@ export interface Io {
   readonly a: Extent;
   readonly b: Extent;
   readonly c: Extent;
+  /** For operations on small structures. */
+  readonly source: Window;
+  readonly target: Window;
   bytesRead: number;
   bytesWritten: number;
   pageRequests: number;

@@ -30,6 +30,8 @@ const dsa1 = [
   Opcode.fill,
   Opcode.compare,
   Opcode.comparePattern,
+  Opcode.createDelta,
+  Opcode.applyDelta,
   Opcode.dualcast,
   Opcode.crc,
   Opcode.copyCrc,

@@ -2,7 +2,7 @@
 import { blocked, type Io, type Op } from '../op.js';
 import type { Extent } from '../ports.js';
 import { Flag, Opcode, Status } from '../spec/descriptor.js';
-import { acquireSource, type Operations } from './operation.js';
+import { acquireSource, acquireSource2, type Operations } from './operation.js';
 
 const compareFlags = Flag.fence | Flag.blockOnFault | Flag.checkResult | Flag.trafficClass1 | Flag.trafficClass2;
 
@@ -25,9 +25,7 @@ function stepCompare(io: Io, op: Op): number {
   while (op.remaining > 0) {
     const one = acquireSource(io, op, op.remaining, io.a);
     if (one !== 0) return blocked(io, op, one, 0, op.sourceHigh, op.sourceLow);
-    // The destination field is the second source here: a read.
-    const two = io.upstream.acquire(op.access, op.pasid, op.destinationHigh, op.destinationLow, io.a.length, io.b);
-    op.ns += io.b.ns;
+    const two = acquireSource2(io, op, io.a.length, io.b);
     if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow);
     const bytes = io.b.length;
     const same = firstDifference(io.a, io.b, bytes);

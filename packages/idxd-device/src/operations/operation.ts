@@ -34,6 +34,12 @@ export const acquireSource = (io: Io, op: Op, max: number, out: Extent): number 
   op.ns += out.ns;
   return answer;
 };
+/** Where the destination field is a second source. */
+export const acquireSource2 = (io: Io, op: Op, max: number, out: Extent): number => {
+  const answer = io.upstream.acquire(op.access, op.pasid, op.destinationHigh, op.destinationLow, max, out);
+  op.ns += out.ns;
+  return answer;
+};
 export const acquireDestination = (io: Io, op: Op, max: number, out: Extent): number => {
   const answer = io.upstream.acquire(op.access | 1, op.pasid, op.destinationHigh, op.destinationLow, max, out);
   op.ns += out.ns;
@@ -58,5 +64,11 @@ export const overlaps = (aHigh: number, aLow: number, bHigh: number, bLow: numbe
   return (forward >= 0 && forward < bytes) || (backward >= 0 && backward < bytes);
 };
 
+/** The same for two ranges of their own lengths. */
+export const overlapping = (aHigh: number, aLow: number, aBytes: number, bHigh: number, bLow: number, bBytes: number): boolean => {
+  const forward = distance(aHigh, aLow, bHigh, bLow);
+  const backward = distance(bHigh, bLow, aHigh, aLow);
+  return (forward >= 0 && forward < aBytes) || (backward >= 0 && backward < bBytes);
+};
 export const noOverlap = (op: Op): number =>
   overlaps(op.sourceHigh, op.sourceLow, op.destinationHigh, op.destinationLow, op.remaining) ? Status.overlap : 0;
