@@ -4,31 +4,21 @@ import { hi, lo } from '@siov/layout';
 import { describe, expect, test } from 'vitest';
 import { hostFigures } from '../src/index.js';
 import { bytesSource, Host, MdevStack, type MdevStackOptions, openGuestQueue, Workload, type WorkloadOptions } from '../src/mdev.js';
+import { sample as data, workloadSuite } from './workload-suite.js';
 
-const data = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
 const world = (options: MdevStackOptions = {}) => new MdevStack({ ramBytes: 128 << 20, guestRamBytes: 48 << 20, ...options });
 const start = (stack: MdevStack, options: Partial<WorkloadOptions> = {}, vdev = 0) => {
   const program = new Workload({ source: bytesSource(data), op: 'memmove', size: 4096, depth: 8, ...options }, openGuestQueue(stack, vdev));
   return { program, task: stack.guest.user.spawn(program) };
 };
-const ops = ['nop', 'memmove', 'fill', 'compare', 'crc', 'copy-crc', 'dualcast'] as const;
 const idle = { step: () => 'wait' as const };
 
-describe('every operation in a guest, every result equal to a plain computation', () => {
-  test.each(ops.flatMap((op) => [1, 5].map((batch) => [op, batch] as const)))('%s, batches of %i', (op, batch) => {
-    const stack = world();
-    const { program } = start(stack, { op, batch });
-    stack.run();
-    expect(program.result).toMatchObject({ finished: true, wrong: 0, statuses: { success: op === 'nop' ? Math.ceil(data.length / 64) : 25 } });
-    expect(stack.vmm.refusals).toEqual([]);
-  });
-  test.each(ops.slice(1))('%s into absent pages: partial completions are resumed', (op) => {
-    const stack = world();
-    const { program } = start(stack, { op, size: 20_000, touch: false });
-    stack.run();
-    expect(program.result).toMatchObject({ finished: true, wrong: 0, statuses: { success: 5 } });
-    if (['memmove', 'fill', 'copy-crc', 'dualcast'].includes(op)) expect(program.result.resumes).toBeGreaterThan(0);
-  });
+workloadSuite('an mdev in a guest', (options) => {
+  const stack = world(options?.scatter === undefined ? {} : { ...options, guestHugePages: false });
+  return { open: openGuestQueue(stack), spawn: (program) => stack.guest.user.spawn(program), run: (until) => stack.run(until) };
+});
+
+describe('memory of a guest', () => {
   test.each<[string, MdevStackOptions]>([
     ['guest memory in 4 KiB pages', { guestHugePages: false }],
     ['guest memory in 4 KiB pages at scattered places of the host', { guestHugePages: false, scatter: 7 }],
