@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { bytesSource, type OpenQueue, Workload, type WorkloadOptions } from '../src/uacce.js';
 
 /** A stack that is ready for programs. */
-export interface World {
+interface World {
   readonly open: OpenQueue;
   spawn(program: Workload): UserTask;
   run(until?: () => boolean): void;
@@ -15,7 +15,7 @@ export type Setup = (options?: { readonly scatter?: number }) => World;
 export const sample = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
 const ops = ['nop', 'memmove', 'fill', 'compare', 'crc', 'copy-crc', 'dualcast'] as const;
 
-export function start(world: World, options: Partial<WorkloadOptions> = {}): { readonly program: Workload; readonly task: UserTask } {
+function start(world: World, options: Partial<WorkloadOptions> = {}): { readonly program: Workload; readonly task: UserTask } {
   const program = new Workload({ source: bytesSource(sample), op: 'memmove', size: 4096, depth: 8, ...options }, world.open);
   return { program, task: world.spawn(program) };
 }

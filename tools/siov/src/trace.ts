@@ -1,6 +1,6 @@
 /** Typed events as a Chrome trace (Trace Event Format), which Perfetto opens: one track a party, virtual time in microseconds. */
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { events, Party } from '@siov/layout/events';
+import { Event, events, Party } from '@siov/layout/events';
 import type { Clock, Trace } from '@siov/stack';
 
 const names: Readonly<Record<keyof typeof Party, string>> = {
@@ -32,6 +32,7 @@ export class ChromeTrace {
     this.#put({ name: 'process_name', ph: 'M', pid, args: { name } });
     for (const [party, tid] of Object.entries(Party))
       this.#put({ name: 'thread_name', ph: 'M', pid, tid, args: { name: names[party as keyof typeof Party] } });
+    const started = new Map<number, number[]>();
     const trace: Trace & { clock: Pick<Clock, 'now'> | undefined } = {
       clock: undefined,
       emit: (event, a, b, c, d) => {
@@ -46,7 +47,20 @@ export class ChromeTrace {
           args[arg] = `0x${(values[i]! >>> 0).toString(16)}`;
         });
         this.#written++;
-        this.#put({ name: row.name, ph: 'i', s: 't', ts: (trace.clock?.now ?? 0) / 1000, pid, tid: row.party, args });
+        const ts = (trace.clock?.now ?? 0) / 1000;
+        // A descriptor is a slice of the device's track, from dispatch to completion; queues complete in order, members of a batch have none.
+        if (event === Event.dispatch) {
+          const queue = started.get(a) ?? [];
+          started.set(a, queue);
+          queue.push(ts);
+        } else if (event === Event.complete) {
+          const from = started.get(a)?.shift();
+          if (from !== undefined) {
+            this.#put({ name: 'descriptor', ph: 'X', ts: from, dur: ts - from, pid, tid: row.party, args });
+            return;
+          }
+        }
+        this.#put({ name: row.name, ph: 'i', s: 't', ts, pid, tid: row.party, args });
       },
     };
     return trace;

@@ -146,8 +146,11 @@ test('--trace writes a Chrome trace with one named track a party', () => {
   };
   const tracks = traceEvents.filter((e) => e.name === 'thread_name' && e.pid === 2).map((e) => e.args.name);
   expect(tracks).toEqual(['process', 'guest', 'kernel driver', 'IOMMU', 'device', 'interrupts', 'VMM']);
-  for (const name of ['portalWrite', 'dispatch', 'complete', 'translate', 'syscall', 'deliver'])
+  for (const name of ['portalWrite', 'dispatch', 'descriptor', 'translate', 'syscall', 'deliver'])
     expect(traceEvents.some((e) => e.name === name && e.ts !== undefined)).toBe(true);
+  const slices = traceEvents.filter((e) => e.ph === 'X');
+  expect(slices).toHaveLength(2 * 13);
+  for (const slice of slices) expect((slice as { dur?: number }).dur).toBeGreaterThan(0.1);
 });
 
 describe('inspect', () => {
