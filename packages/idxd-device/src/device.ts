@@ -6,6 +6,7 @@ import { Event } from '@siov/layout/events';
 import { type Mmio, PciFunction } from '@siov/pci-core';
 import { type Commanded, commands } from './commands.js';
 import { type DeviceCosts, noCosts } from './costs.js';
+import { DeviceTlb } from './device-tlb.js';
 import { Counter, Engines } from './engine.js';
 import { Interrupts } from './interrupts.js';
 import type { Op } from './op.js';
@@ -20,6 +21,8 @@ export interface DeviceOptions {
   readonly clock: Clock;
   readonly costs?: Partial<DeviceCosts>;
   readonly trace?: Trace;
+  /** Keep translations per operand slot (default true). Off: every request is translated by the remapping unit. */
+  readonly deviceTlb?: boolean;
 }
 
 const cfg = spec.WqCfg.get;
@@ -36,11 +39,13 @@ export class IdxdDevice {
   readonly #costs: DeviceCosts;
   readonly #trace: Trace | undefined;
   readonly #command: number;
+  readonly #deviceTlb: boolean;
   // state
   readonly #registers: Registers;
   readonly #queues: readonly WorkQueue[];
   readonly #interrupts: Interrupts;
   readonly #engines: Engines;
+  #tlb: DeviceTlb | undefined;
   /** The command in progress, until its condition holds. */
   #active: { readonly code: number; readonly operand: number; readonly interrupt: boolean; started: boolean } | undefined;
 
@@ -50,6 +55,7 @@ export class IdxdDevice {
     this.#clock = options.clock;
     this.#costs = { ...noCosts, ...options.costs };
     this.#trace = options.trace;
+    this.#deviceTlb = options.deviceTlb ?? true;
     this.#registers = deviceRegisters(profile);
     this.#queues = Array.from({ length: profile.wqs }, (_, i) => new WorkQueue(i));
     const portalBytes = 2 ** Math.ceil(Math.log2(profile.wqs * spec.Portal.bytesPerWq));
@@ -83,6 +89,7 @@ export class IdxdDevice {
     this.function.listener = {
       functionLevelReset: () => this.#powerOn(),
       configChanged: () => {
+        if (!this.function.atsEnabled) this.#tlb?.clear();
         if (this.#enabled && !this.function.busMaster) this.#halt(spec.SoftwareError.pciConfigChanged);
       },
     };
@@ -90,13 +97,18 @@ export class IdxdDevice {
 
   /** Gives the device its way to memory. */
   connect(upstream: Upstream): void {
-    this.#engines.connect(upstream);
+    const { a, b, c } = this.#engines.io;
+    this.#tlb = this.#deviceTlb ? new DeviceTlb(upstream, [a, b, c]) : undefined;
+    this.#engines.connect(this.#tlb ?? upstream);
     this.#interrupts.upstream = upstream;
   }
 
   // What the remapping unit tells an endpoint.
   pageResponse(_pasid: number, group: number, code: number): void {
     this.#engines.pageResponse(group, code);
+  }
+  invalidate(): void {
+    this.#tlb?.clear();
   }
 
   /** Bytes and interrupts that crossed the device so far. */
@@ -106,9 +118,12 @@ export class IdxdDevice {
     readonly pageRequests: number;
     readonly msix: number;
     readonly ims: number;
+    readonly deviceTlbHits: number;
+    readonly deviceTlbMisses: number;
   } {
     const { bytesRead, bytesWritten, pageRequests } = this.#engines.io;
-    return { bytesRead, bytesWritten, pageRequests, msix: this.#interrupts.msixSent, ims: this.#interrupts.imsSent };
+    const { msixSent: msix, imsSent: ims } = this.#interrupts;
+    return { bytesRead, bytesWritten, pageRequests, msix, ims, deviceTlbHits: this.#tlb?.hits ?? 0, deviceTlbMisses: this.#tlb?.misses ?? 0 };
   }
   /** Registers and tables by field names, for printing. IMS shows entries in use only. */
   describe(): Record<string, unknown> {
@@ -427,6 +442,7 @@ export class IdxdDevice {
   }
 
   #powerOn(): void {
+    this.#tlb?.clear();
     this.#engines.reset();
     for (const wq of this.#queues) {
       wq.resize(0);

@@ -35,6 +35,10 @@ const dsa1 = [
   Opcode.dualcast,
   Opcode.crc,
   Opcode.copyCrc,
+  Opcode.difCheck,
+  Opcode.difInsert,
+  Opcode.difStrip,
+  Opcode.difUpdate,
   Opcode.cacheFlush,
 ];
 

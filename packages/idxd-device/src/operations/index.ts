@@ -6,9 +6,10 @@ import { compares } from './compare.js';
 import { controls } from './control.js';
 import { crcs } from './crc.js';
 import { deltas } from './delta.js';
+import { difs } from './dif.js';
 import { fills } from './fill.js';
 import { moves } from './move.js';
 import type { Operations } from './operation.js';
 
 export { alwaysLegal, type Stream } from './operation.js';
-export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs, ...deltas };
+export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs, ...deltas, ...difs };
