@@ -205,10 +205,11 @@ export class IdxdDevice {
       return;
     }
     // Configuration is locked while what it configures is enabled.
+    const ofQueue = slot.row === 'wqOperations' || (slot.row === 'wqConfig' && slot.word * 4 !== ALWAYS_WRITABLE);
     const locked =
       slot.row === 'genCfg' || slot.row === 'groupConfig'
         ? spec.GenSts.get.state(regs.words, regs.at('genSts')) !== 0
-        : slot.row === 'wqConfig' && this.#queues[slot.index]!.state !== WqState.disabled && slot.word * 4 !== ALWAYS_WRITABLE;
+        : ofQueue && this.#queues[slot.index]!.state !== WqState.disabled;
     if (locked) return;
     regs.write(offset, width, value);
     if (slot.row === 'ims') this.#interrupts.imsWritten(slot.index);
@@ -318,6 +319,7 @@ export class IdxdDevice {
         wq.state = WqState.disabled;
         const at = this.#registers.at('wqConfig', wq.index);
         this.#registers.words.fill(0, at, at + spec.WqCfg.bytes / 4);
+        this.#resetOperations(wq);
         this.#arrange();
       },
       abort: (index, pasid) => {
@@ -388,8 +390,23 @@ export class IdxdDevice {
     wq.maxTransfer = 2 ** cfg.maxTransferShift(words, at);
     wq.maxBatch = 2 ** cfg.maxBatchShift(words, at);
     wq.group = this.#groupOf(wq.index);
+    if (this.profile.operationConfig) {
+      const operations = this.#registers.at('wqOperations', wq.index);
+      wq.operations.set(words.subarray(operations, operations + 8));
+    }
+    const group = this.#registers.at('groupConfig', wq.group);
+    const mapped = this.profile.trafficClasses ?? 0xff;
+    const unmapped = (trafficClass: number): number => ((mapped >>> trafficClass) & 1) ^ 1;
+    wq.trafficClassFault = unmapped(spec.GroupCfg.get.trafficClassA(words, group)) | (unmapped(spec.GroupCfg.get.trafficClassB(words, group)) << 1);
     wq.state = WqState.enabled;
     this.#arrange();
+  }
+
+  #resetOperations(wq: WorkQueue): void {
+    if (!this.profile.operationConfig) return;
+    const { words } = this.#registers;
+    const from = this.#registers.at('opCap');
+    words.copyWithin(this.#registers.at('wqOperations', wq.index), from, from + 8);
   }
 
   #arrange(): void {

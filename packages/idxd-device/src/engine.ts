@@ -8,7 +8,7 @@ import type { PciFunction } from '@siov/pci-core';
 import type { DeviceCosts } from './costs.js';
 import type { Interrupts } from './interrupts.js';
 import { extent, type Io, Op, Step } from './op.js';
-import { alwaysLegal, operations, type Stream } from './operations/index.js';
+import { legalFlags, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
 import type { Clock, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
@@ -56,8 +56,9 @@ export class Engines {
   readonly #run: number;
   readonly #finish: number;
   readonly #rates: Readonly<{ [S in Stream]: number }>;
-  /** Which operations this device offers, and the reserved bits of each one's descriptor. */
+  /** Which operations this device offers, the flags that each may have, and the reserved bits of its descriptor. */
   readonly #offered: readonly boolean[];
+  readonly #legal: readonly number[];
   readonly #reserved: readonly (Uint32Array | undefined)[];
   readonly #io: Io;
   // state
@@ -106,6 +107,7 @@ export class Engines {
     };
     const codes = Array.from({ length: 256 }, (_, code) => code);
     this.#offered = codes.map((code) => profile.operations.includes(code) && operations[code] !== undefined);
+    this.#legal = codes.map((code) => (this.#offered[code] ? legalFlags(code, operations[code]!, profile) : 0));
     this.#reserved = codes.map((code) => (this.#offered[code] ? descriptors.of(Uint32Array.of(0, code << 24), 0).masks.reserved : undefined));
     this.#run = clock.handler(() => {
       this.#scheduled = false;
@@ -278,14 +280,16 @@ export class Engines {
 
   /** One operation on memory. */
   #step(op: Op): number {
-    return operations[op.opcode]!.step(this.#io, op);
+    const step = operations[op.opcode]!.step(this.#io, op);
+    if (!(op.flags & Flag.destinationReadback) || step === Step.waiting || op.status > Status.successFalsePredicate) return step;
+    return readbackDestination(this.#io, op);
   }
 
   /** Waits for everything older of the same queue and PASID. */
   #stepDrain(op: Op): number {
     for (const other of this.#pool)
       if (other.active && other !== op && other.wq === op.wq && other.pasid === op.pasid && other.sequence < op.sequence) return Step.waiting;
-    return op.end(Status.success);
+    return readbackDrain(this.#io, op);
   }
 
   /** Members one after the other; a member's fault parks the batch. A fence after a failure skips the rest. */
@@ -344,9 +348,14 @@ export class Engines {
    */
   #refusal(op: Op, wq: WorkQueue): number {
     const { opcode, flags, descriptor } = op;
-    if (!this.#offered[opcode] || (op.inBatch && (opcode === Opcode.batch || opcode === Opcode.drain))) return Status.unsupportedOperation;
+    if (
+      !this.#offered[opcode] ||
+      !((wq.operations[opcode >>> 5]! >>> (opcode & 31)) & 1) ||
+      (op.inBatch && (opcode === Opcode.batch || opcode === Opcode.drain))
+    )
+      return Status.unsupportedOperation;
     const row = operations[opcode]!;
-    let illegal = flags & ~(row.flags | alwaysLegal);
+    let illegal = flags & ~this.#legal[opcode]!;
     if (!wq.blockOnFault) illegal |= flags & Flag.blockOnFault;
     if (flags & Flag.requestRecord && !(flags & Flag.recordAddressValid)) illegal |= Flag.requestRecord;
     if (illegal !== 0) {
@@ -364,7 +373,9 @@ export class Engines {
       if (op.count < 2 || op.count > wq.maxBatch) return Status.descriptorCount;
       if (op.sourceLow & 63) return Status.listAlignment;
     }
-    return row.check?.(op, this.#p.profile.overlappingCopy) ?? 0;
+    const broken = row.check?.(op, this.#p.profile.overlappingCopy) ?? 0;
+    if (broken !== 0) return broken;
+    return wq.trafficClassFault !== 0 && selects(flags, row.flags, wq.trafficClassFault) ? Status.trafficClass : 0;
   }
 
   /** Record, software error and interrupt of one finished descriptor. */
@@ -445,4 +456,11 @@ export class Engines {
     this.#drains = 0;
     this.#queuesOf = [];
   }
+}
+
+const SELECTORS = Flag.trafficClass1 | Flag.trafficClass2 | Flag.trafficClass3;
+/** Whether an address of the descriptor, or its record, selects a traffic class (bit 0: A, bit 1: B) of `which`. A selector of 0 is class A. */
+function selects(flags: number, legal: number, which: number): boolean {
+  const addresses = (legal & SELECTORS) | (flags & Flag.recordAddressValid ? Flag.recordTrafficClass : 0);
+  return ((which & 1) !== 0 && (addresses & ~flags) !== 0) || ((which & 2) !== 0 && (addresses & flags) !== 0);
 }

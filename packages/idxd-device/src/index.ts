@@ -7,4 +7,4 @@ export { crc32c } from './crc.js';
 export { type DeviceOptions, IdxdDevice } from './device.js';
 export { Counter } from './engine.js';
 export type { Clock, Extent, Trace, Upstream } from './ports.js';
-export { type Profile, sprDsa } from './profiles.js';
+export { gnrD, type Profile, sprDsa } from './profiles.js';

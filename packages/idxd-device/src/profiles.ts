@@ -1,5 +1,5 @@
 /** What a device offers, as one object, and the presets. The capability registers are computed from it. */
-import { Opcode } from './spec/descriptor.js';
+import { Flag, Opcode } from './spec/descriptor.js';
 
 export interface Profile {
   readonly name: string;
@@ -19,7 +19,24 @@ export interface Profile {
   readonly maxBatchShift: number;
   readonly blockOnFault: boolean;
   readonly overlappingCopy: boolean;
+  /** Operation codes: OPCAP, and what a descriptor may ask for. */
   readonly operations: readonly number[];
+  /** Hints where writes and flushes leave their lines (GENCAP; default true): without, the flag is illegal. A model without a cache does nothing else. */
+  readonly cacheControlMemory?: boolean;
+  readonly cacheControlFlush?: boolean;
+  /** The destination may be read back after the last write (GENCAP; default true). */
+  readonly destinationReadback?: boolean;
+  /** Drain takes addresses to read back (GENCAP; default false). */
+  readonly drainReadback?: boolean;
+  /** Each queue says which operations it takes: WQCFG has 64 bytes (WQCAP; default false). */
+  readonly operationConfig?: boolean;
+  /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
+  readonly longPatternFlag?: number;
+  /**
+   * Bit n: traffic class n is mapped to a virtual channel; default 0xff. A descriptor that selects another ends with 0x1e. unconfirmed: that
+   * this is what the status stands for.
+   */
+  readonly trafficClasses?: number;
 }
 
 const dsa1 = [
@@ -62,4 +79,19 @@ export const sprDsa: Profile = {
   blockOnFault: true,
   overlappingCopy: true,
   operations: dsa1,
+};
+
+/**
+ * Granite Rapids-D: DSA 2.0 with its two further operations, a choice of operations by queue, and drains that read back. There is no event
+ * log. unconfirmed: the numbers of queues, engines and entries, which are those of Sapphire Rapids here.
+ */
+export const gnrD: Profile = {
+  ...sprDsa,
+  name: 'dsa-gnr-d',
+  deviceId: 0x11fb,
+  version: 0x200,
+  operations: [...dsa1, Opcode.translationFetch, Opcode.dixGenerate],
+  drainReadback: true,
+  operationConfig: true,
+  longPatternFlag: Flag.fillLongPattern,
 };

@@ -19,6 +19,10 @@ export class WorkQueue {
   ats = true;
   maxTransfer = 0;
   maxBatch = 0;
+  /** Which operation codes it takes, one bit each. */
+  readonly operations = new Uint32Array(8).fill(0xffff_ffff);
+  /** Bit 0, 1: the group's traffic class A, B cannot be used. */
+  trafficClassFault = 0;
   group = -1;
   occupancy = 0;
   /** Descriptors that left the queue and have no record yet. */

@@ -13,6 +13,10 @@ const build = (p: Profile) => {
     fill(w);
     return [...w];
   };
+  const operations = words(spec.OpCap, (w) => {
+    for (const code of p.operations) w[code >>> 5]! |= 1 << (code & 31);
+  });
+  const stride = p.operationConfig ? 2 * spec.WqCfg.bytes : spec.WqCfg.bytes;
   const genCap = spec.GenCap.set;
   const wqCap = spec.WqCap.set;
   return registerFile(BAR0_BYTES, {
@@ -23,9 +27,10 @@ const build = (p: Profile) => {
       reset: words(spec.GenCap, (w) => {
         genCap.blockOnFault(w, 0, p.blockOnFault ? 1 : 0);
         genCap.overlappingCopy(w, 0, p.overlappingCopy ? 1 : 0);
-        genCap.cacheControlMemory(w, 0, 1);
-        genCap.cacheControlFlush(w, 0, 1);
-        genCap.destinationReadback(w, 0, 1);
+        genCap.cacheControlMemory(w, 0, p.cacheControlMemory === false ? 0 : 1);
+        genCap.cacheControlFlush(w, 0, p.cacheControlFlush === false ? 0 : 1);
+        genCap.destinationReadback(w, 0, p.destinationReadback === false ? 0 : 1);
+        genCap.drainReadback(w, 0, p.drainReadback ? 1 : 0);
         genCap.maxTransferShift(w, 0, p.maxTransferShift);
         genCap.maxBatchShift(w, 0, p.maxBatchShift);
         genCap.imsUnits(w, 0, p.imsEntries / 256);
@@ -39,6 +44,9 @@ const build = (p: Profile) => {
       reset: words(spec.WqCap, (w) => {
         wqCap.totalSize(w, 0, p.totalWqSize);
         wqCap.count(w, 0, p.wqs);
+        // The size of a WQCFG is 32 bytes times two to this.
+        wqCap.configSize(w, 0, p.operationConfig ? 1 : 0);
+        wqCap.operationConfig(w, 0, p.operationConfig ? 1 : 0);
         for (const name of ['sharedMode', 'dedicatedMode', 'atsControl', 'priority', 'occupancy'] as const) wqCap[name](w, 0, 1);
       }),
     },
@@ -56,9 +64,7 @@ const build = (p: Profile) => {
     opCap: {
       offset: spec.Register.opCap,
       layout: spec.OpCap,
-      reset: words(spec.OpCap, (w) => {
-        for (const code of p.operations) w[code >>> 5]! |= 1 << (code & 31);
-      }),
+      reset: operations,
     },
     offsets: {
       offset: spec.Register.offsets,
@@ -81,7 +87,16 @@ const build = (p: Profile) => {
     swError: { offset: spec.Register.swError, layout: spec.SwError },
     msixPermission: { offset: Table.msixPermission, layout: spec.MsixPermission, count: p.msixVectors },
     groupConfig: { offset: Table.groupConfig, layout: spec.GroupCfg, count: p.groups },
-    wqConfig: { offset: Table.wqConfig, layout: spec.WqCfg, count: p.wqs },
+    wqConfig: { offset: Table.wqConfig, layout: spec.WqCfg, count: p.wqs, stride },
+    // unconfirmed: what it says after a reset. Here everything that is offered, so that software which does not know it is served.
+    wqOperations: {
+      offset: Table.wqConfig + spec.WQ_OPERATIONS_OFFSET,
+      layout: spec.WqOperations,
+      count: p.operationConfig ? p.wqs : 0,
+      stride,
+      reset: operations,
+      legalize: (_old, written, word) => (written & operations[word]!) >>> 0,
+    },
     // An empty IMS still has one row of no entries; the offset register then reads 0.
     ims: { offset: Table.ims, layout: spec.ImsEntry, count: p.imsEntries, reset: [0, 0, 0, 1] },
   });

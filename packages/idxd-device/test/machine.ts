@@ -1,7 +1,20 @@
 import { Clock } from '@siov/cpu';
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
 import { type DeviceCosts, type Extent, IdxdDevice, type Profile, sprDsa, type Upstream } from '../src/index.js';
-import { CmdSts, Command, Descriptor, Flag, GroupCfg, Portal, Record, Register, TableOffsets, WqCfg } from '../src/spec/index.js';
+import {
+  CmdSts,
+  Command,
+  Descriptor,
+  Flag,
+  GroupCfg,
+  Portal,
+  Record,
+  Register,
+  TableOffsets,
+  WQ_OPERATIONS_OFFSET,
+  WqCap,
+  WqCfg,
+} from '../src/spec/index.js';
 
 export interface WqOptions {
   readonly size?: number;
@@ -12,18 +25,22 @@ export interface WqOptions {
   readonly blockOnFault?: boolean;
   readonly maxTransferShift?: number;
   readonly maxBatchShift?: number;
+  readonly privileged?: boolean;
+  /** Of the 64-byte WQCFG: the operation codes that the queue takes. */
+  readonly operations?: readonly number[];
 }
 
 /**
- * A device over one flat memory: an IOVA is an offset into it. Pages in `absent` answer "not present", `readOnly` ones refuse writes;
+ * A device over one flat memory: an IOVA is an offset into it. Pages in `absent` answer "not present", `readOnly` ones refuse writes, `writeOnly` ones reads;
  * PASIDs in `strangers` reach nothing. Driven through MMIO and portals only.
  */
-export function machine(options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number } = {}) {
+export function machine(options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number } = {}) {
   const clock = new Clock();
   const bytes = new Uint8Array(options.bytes ?? 1 << 20);
   const words = new Uint32Array(bytes.buffer);
   const absent = new Set<number>();
   const readOnly = new Set<number>();
+  const writeOnly = new Set<number>();
   const strangers = new Set<number>();
   const messages: { address: number; data: number }[] = [];
   const pageRequests: { pasid: number; page: number; group: number; write: boolean }[] = [];
@@ -34,7 +51,8 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
       seen.push({ pasid, access });
       out.ns = 0;
       const page = address >>> 12;
-      const missing = address >= bytes.length || absent.has(page) || strangers.has(pasid) || (access & DmaAccess.write && readOnly.has(page));
+      const refused = access & DmaAccess.write ? readOnly : writeOnly;
+      const missing = address >= bytes.length || absent.has(page) || strangers.has(pasid) || refused.has(page);
       if (missing) return access & DmaAccess.ats ? TlpStatus.notPresent : TlpStatus.unsupportedRequest;
       out.view = bytes;
       out.words = words;
@@ -84,6 +102,7 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
     if (CmdSts.get.active(status, 0)) throw new Error(`command ${code} is still active`);
     return CmdSts.get.error(status, 0);
   };
+  const stride = 32 << WqCap.get.configSize(Uint32Array.of(read(Register.wqCap), read(Register.wqCap + 4)), 0);
   const configureWq = (index: number, wq: WqOptions = {}): void => {
     const w = new Uint32Array(8);
     WqCfg.set.size(w, 0, wq.size ?? 16);
@@ -97,17 +116,24 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
     }
     WqCfg.set.maxTransferShift(w, 0, wq.maxTransferShift ?? 21);
     WqCfg.set.maxBatchShift(w, 0, wq.maxBatchShift ?? 5);
-    for (let i = 0; i < 6; i++) write(queues + index * 32 + i * 4, w[i]!);
+    WqCfg.set.privileged(w, 0, wq.privileged ? 1 : 0);
+    for (let i = 0; i < 6; i++) write(queues + index * stride + i * 4, w[i]!);
+    if (wq.operations) {
+      const codes = new Uint32Array(8);
+      for (const code of wq.operations) codes[code >>> 5]! |= 1 << (code & 31);
+      for (let i = 0; i < 8; i++) write(queues + index * stride + WQ_OPERATIONS_OFFSET + i * 4, codes[i]!);
+    }
   };
-  const configureGroup = (index: number, wqs: number, engines: number): void => {
+  const configureGroup = (index: number, wqs: number, engines: number, trafficClassB = 0): void => {
     const g = new Uint32Array(16);
     GroupCfg.set.wqs(g, 0, wqs);
     GroupCfg.set.engines(g, 0, engines);
+    GroupCfg.set.trafficClassB(g, 0, trafficClassB);
     for (let i = 0; i < 16; i++) write(groups + index * 64 + i * 4, g[i]!);
   };
   /** Group 0 with one engine and the given queues, all enabled. */
   const start = (...wqs: WqOptions[]): void => {
-    configureGroup(0, 2 ** wqs.length - 1, 1);
+    configureGroup(0, 2 ** wqs.length - 1, 1, options.trafficClassB);
     for (const [i, wq] of wqs.entries()) configureWq(i, wq);
     const status = [command(Command.enableDevice), ...wqs.map((_, i) => command(Command.enableWq, i))];
     if (status.some((s) => s !== 0)) throw new Error(`start: ${status}`);
@@ -143,6 +169,7 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
     words,
     absent,
     readOnly,
+    writeOnly,
     strangers,
     messages,
     pageRequests,

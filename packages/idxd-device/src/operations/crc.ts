@@ -15,11 +15,12 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
     if (op.flags & Flag.crcSeedInMemory) {
       const high = CrcDescriptor.get.seedHigh(op.descriptor, 0) | 0;
       const low = CrcDescriptor.get.seedLow(op.descriptor, 0) | 0;
-      const answer = io.upstream.acquire(op.access, op.pasid, high, low, 4, io.c);
-      op.ns += io.c.ns;
-      if (answer !== 0) return blocked(io, op, answer, 0, high, low);
-      const { view, offset } = io.c;
-      seed = view[offset]! | (view[offset + 1]! << 8) | (view[offset + 2]! << 16) | (view[offset + 3]! << 24);
+      const { source } = io;
+      source.open(high, low);
+      const answer = source.read(io, op, 0, 4, 4);
+      if (answer !== 0) return blocked(io, op, answer, 0, source.faultHigh, source.faultLow);
+      const { view, at } = source;
+      seed = view[at]! | (view[at + 1]! << 8) | (view[at + 2]! << 16) | (view[at + 3]! << 24);
     }
     // The register runs reflected: a seed that bypasses inversion and reflection is turned round once.
     op.value = bypass ? reverse32(seed) : ~seed;

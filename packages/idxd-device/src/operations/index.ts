@@ -7,9 +7,11 @@ import { controls } from './control.js';
 import { crcs } from './crc.js';
 import { deltas } from './delta.js';
 import { difs } from './dif.js';
+import { fetches } from './fetch.js';
 import { fills } from './fill.js';
 import { moves } from './move.js';
 import type { Operations } from './operation.js';
 
-export { alwaysLegal, type Stream } from './operation.js';
-export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs, ...deltas, ...difs };
+export { legalFlags, type Stream } from './operation.js';
+export { readbackDestination, readbackDrain } from './readback.js';
+export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs, ...deltas, ...difs, ...fetches };

@@ -1,7 +1,7 @@
 /** What an operation is to the engine, and what several operations share: legal flags, operands, copying, overlap. */
 import type { Io, Op } from '../op.js';
 import type { Extent } from '../ports.js';
-import { Flag, Status } from '../spec/descriptor.js';
+import { Flag, Opcode, Status } from '../spec/descriptor.js';
 
 /** Which data rate of the cost table an operation streams at. */
 export type Stream = 'none' | 'move' | 'fill' | 'pattern' | 'crc' | 'compare';
@@ -28,6 +28,24 @@ export const moveFlags =
   F.fence | F.blockOnFault | F.cacheControl | F.trafficClass1 | F.trafficClass2 | F.strictOrdering | F.destinationReadback | F.destinationSteeringTag;
 /** Flags of what only writes. */
 export const writeFlags = moveFlags & ~F.trafficClass1;
+
+/** What a profile says about flags. */
+export interface Capabilities {
+  readonly cacheControlMemory?: boolean;
+  readonly cacheControlFlush?: boolean;
+  readonly destinationReadback?: boolean;
+  readonly drainReadback?: boolean;
+  readonly longPatternFlag?: number;
+}
+/** Flags that an operation may have on a device with these capabilities. */
+export function legalFlags(code: number, row: Operation, has: Capabilities): number {
+  let flags = row.flags | alwaysLegal;
+  if ((code === Opcode.cacheFlush ? has.cacheControlFlush : has.cacheControlMemory) === false) flags &= ~F.cacheControl;
+  if (has.destinationReadback === false) flags &= ~F.destinationReadback;
+  if (code === Opcode.drain && has.drainReadback) flags |= F.drainReadback1 | F.drainReadback2 | F.drainSuppressA | F.drainSuppressB;
+  if (code === Opcode.fill) flags |= has.longPatternFlag ?? 0;
+  return flags;
+}
 
 export const acquireSource = (io: Io, op: Op, max: number, out: Extent): number => {
   const answer = io.upstream.acquire(op.access, op.pasid, op.sourceHigh, op.sourceLow, max, out);

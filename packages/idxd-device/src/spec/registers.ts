@@ -121,6 +121,18 @@ export const WqCfg = /* @__PURE__ */ layout('WQCFG', 32, {
   20: { occupancyLimit: '15:0', occupancyInterruptEnable: '16' },
   24: { occupancy: ro('15:0'), occupancyState: ro('16'), modeSupport: ro('29'), state: oneOf('31:30', { disabled: 0, enabled: 1, busy: 2 }, 'ro') },
 });
+/** The second half of a WQCFG of 64 bytes (WQCAP.operationConfig): one bit per operation code that the queue takes. */
+export const WQ_OPERATIONS_OFFSET = 32;
+export const WqOperations = /* @__PURE__ */ layout('WQ operations', 32, {
+  0: { operations0: '31:0' },
+  4: { operations32: '31:0' },
+  8: { operations64: '31:0' },
+  12: { operations96: '31:0' },
+  16: { operations128: '31:0' },
+  20: { operations160: '31:0' },
+  24: { operations192: '31:0' },
+  28: { operations224: '31:0' },
+});
 /** GRPCFG, one per group, stride 64: the work queues and engines of the group. */
 export const GroupCfg = /* @__PURE__ */ layout('GRPCFG', 64, {
   0: { wqs: '31:0' },

@@ -1,0 +1,90 @@
+import { describe, expect, test } from 'vitest';
+import { gnrD, type Profile, sprDsa } from '../src/index.js';
+import { Command, Flag, GenCap, Opcode, Register, WqCap } from '../src/spec/index.js';
+import { machine } from './machine.js';
+
+const record = Flag.recordAddressValid | Flag.requestRecord;
+type Machine = ReturnType<typeof machine>;
+const pair = (m: Machine, at: number): Uint32Array => Uint32Array.of(m.read(at), m.read(at + 4));
+
+describe('what a profile offers is what software reads and what descriptors may ask for', () => {
+  test.each([
+    ['Sapphire Rapids: DSA 1.0', sprDsa, 0x0b25, 0x100, [0x003f_03ff, 1]],
+    ['Granite Rapids-D: DSA 2.0', gnrD, 0x11fb, 0x200, [0x00bf_07ff, 1]],
+  ] as const)('%s', (_name, profile, deviceId, version, [low, high]) => {
+    const m = machine({ profile });
+    expect([m.fn.configRead(0, 4) >>> 0, m.read(Register.version)]).toEqual([((deviceId << 16) | 0x8086) >>> 0, version]);
+    expect([...pair(m, Register.opCap)]).toEqual([low, high]);
+    // No event log in either.
+    expect(GenCap.get.eventLogSize(pair(m, Register.genCap), 0)).toBe(0);
+    m.start({});
+    for (let code = 0; code < 256; code++) {
+      const offered = (((code < 32 ? low : code === 32 ? high : 0) >>> (code & 31)) & 1) === 1;
+      expect([code, m.execute(m.descriptor(code)).status === 'unsupportedOperation']).toEqual([code, !offered]);
+    }
+  });
+
+  const off: Profile = { ...sprDsa, cacheControlMemory: false, cacheControlFlush: false, destinationReadback: false };
+  test.each([
+    ['cacheControlMemory', off, sprDsa, Opcode.memmove, Flag.cacheControl],
+    ['cacheControlFlush', off, sprDsa, Opcode.cacheFlush, Flag.cacheControl],
+    ['destinationReadback', off, sprDsa, Opcode.fill, Flag.destinationReadback],
+    ['drainReadback', sprDsa, gnrD, Opcode.drain, Flag.drainReadback1],
+    ['drainReadback', sprDsa, gnrD, Opcode.drain, Flag.drainReadback2],
+    ['drainReadback', sprDsa, gnrD, Opcode.drain, Flag.drainSuppressA | Flag.drainSuppressB],
+  ] as const)('GENCAP %s: without it the flag is illegal, and the record says which', (capability, without, having, opcode, flag) => {
+    for (const [profile, has] of [
+      [without, 0],
+      [having, 1],
+    ] as const) {
+      const m = machine({ profile });
+      m.start({});
+      expect(GenCap.get[capability](pair(m, Register.genCap), 0)).toBe(has);
+      const fields = opcode === Opcode.drain ? {} : { size: 8, destinationLow: 0x2_0000 };
+      const d = m.descriptor(opcode, { ...fields, flags: record | flag });
+      if (opcode === Opcode.memmove) d[4] = 0x1_0000;
+      expect(m.execute(d)).toMatchObject(has ? { status: 'success' } : { status: 'invalidFlags', value: flag });
+    }
+  });
+});
+
+describe('operation configuration of a queue', () => {
+  test('WQCFG has 64 bytes where WQCAP says so', () => {
+    for (const [profile, bytes] of [
+      [sprDsa, 32],
+      [gnrD, 64],
+    ] as const) {
+      const m = machine({ profile });
+      const cap = pair(m, Register.wqCap);
+      expect([32 << WqCap.get.configSize(cap, 0), WqCap.get.operationConfig(cap, 0)]).toEqual([bytes, bytes / 32 - 1]);
+      m.start({}, { size: 9 });
+      expect(m.read(m.queues + bytes)).toBe(9);
+    }
+  });
+  test('an operation that the queue does not take is unsupported, alone and in a batch; another queue may take it', () => {
+    const m = machine({ profile: gnrD });
+    m.start({ operations: [Opcode.batch, Opcode.nop] }, { operations: [Opcode.memmove] });
+    const move = { sourceLow: 0x1_0000, destinationLow: 0x2_0000, size: 8 };
+    expect(m.execute(m.descriptor(Opcode.memmove, move)).status).toBe('unsupportedOperation');
+    m.words.set(m.descriptor(Opcode.nop, { recordLow: 0x200 }), 0x1000 / 4);
+    m.words.set(m.descriptor(Opcode.memmove, { ...move, recordLow: 0x220 }), 0x1040 / 4);
+    expect(m.execute(m.descriptor(Opcode.batch, { sourceLow: 0x1000, size: 2 })).status).toBe('batchFail');
+    expect([m.record(0x200).status, m.record(0x220).status]).toEqual(['success', 'unsupportedOperation']);
+    m.submit(m.descriptor(Opcode.memmove, { ...move, recordLow: 0x240 }), 1);
+    m.submit(m.descriptor(Opcode.nop, { recordLow: 0x260 }), 1);
+    m.run();
+    expect([m.record(0x240).status, m.record(0x260).status]).toEqual(['success', 'unsupportedOperation']);
+  });
+  test('takes what OPCAP offers after a reset and nothing more ever; is locked while the queue is enabled', () => {
+    const m = machine({ profile: gnrD });
+    const at = m.queues + 32;
+    expect([m.read(at), m.read(at + 4), m.read(at + 8)]).toEqual([0x00bf_07ff, 1, 0]);
+    for (const offset of [0, 4, 8]) m.write(at + offset, 0xffff_ffff);
+    expect([m.read(at), m.read(at + 4), m.read(at + 8)]).toEqual([0x00bf_07ff, 1, 0]);
+    m.start({ operations: [Opcode.nop] });
+    m.write(at, 0xffff_ffff);
+    expect(m.read(at)).toBe(1);
+    expect(m.command(Command.resetWq, 1)).toBe(0);
+    expect([m.read(at), m.read(m.queues)]).toEqual([0x00bf_07ff, 0]);
+  });
+});
