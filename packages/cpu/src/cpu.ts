@@ -362,13 +362,17 @@ export class Cpu {
     this.counters[Counter.enqcmd]!++;
     let zero = 1;
     let offset = lo & 0xfff;
+    // The store goes out and its answer comes back before the next instruction: the device sees it at the end of that time.
+    this.clock.spend(this.costs.enqcmd);
     if (this.reach(context, hi, lo, DmaAccess.write, 64, 1)) {
       offset += this.page * 4096;
       const { device } = this.region;
       zero = device?.enqcmd ? device.enqcmd(offset, this.packet, 0) : 1;
     } else zero = this.answer & 1;
-    this.clock.spend(zero ? this.costs.enqcmdRetry : this.costs.enqcmd);
-    if (zero) this.counters[Counter.enqcmdRetries]!++;
+    if (zero) {
+      this.counters[Counter.enqcmdRetries]!++;
+      if (this.costs.enqcmdRetry > this.costs.enqcmd) this.clock.spend(this.costs.enqcmdRetry - this.costs.enqcmd);
+    }
     if (this.trace) this.trace.emit(Event.portalWrite, PortalKind.enqcmd, zero, this.packet[0]! & PASID_MASK, offset);
     return zero;
   }

@@ -25,7 +25,7 @@ export interface CpuCosts {
   readonly store?: number;
   readonly movdir64b?: number;
   readonly enqcmd?: number;
-  /** An ENQCMD that answers retry, in place of `enqcmd`; default: the same. */
+  /** An ENQCMD that answers retry, where that takes longer than `enqcmd`; default: the same. */
   readonly enqcmdRetry?: number;
   readonly mmioRead?: number;
   readonly mmioWrite?: number;

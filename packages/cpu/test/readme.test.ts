@@ -6,6 +6,6 @@ test("the README's example is the example file, and it runs", async () => {
     'portal 0: PASID 5, command 42',
     'answers 0 1 at 320',
     'portal 0: PASID 5, command 42',
-    'answer 0 at 1160',
+    'answer 0 at 1320',
   ]);
 });

@@ -14,6 +14,7 @@ export const figureNames = [
   'traps',
   'portalWrites',
   'enqcmdRetries',
+  'deviceTlbHits',
   'translations',
   'walkReads',
   'structureReads',
@@ -54,8 +55,7 @@ export function hostFigures(host: Host, traps = 0): Figures {
   const cpu = (name: keyof typeof CpuCounter): number => host.cpu.counters[CpuCounter[name]]!;
   const unit = (name: keyof typeof UnitCounter): number => host.unit.counters[UnitCounter[name]]!;
   const device = (name: keyof typeof DeviceCounter): number => host.devices.reduce((sum, d) => sum + d.counters[DeviceCounter[name]]!, 0);
-  const traffic = (name: 'bytesRead' | 'bytesWritten' | 'msix' | 'ims' | 'pageRequests'): number =>
-    host.devices.reduce((sum, d) => sum + d.traffic[name], 0);
+  const traffic = (name: keyof Host['devices'][number]['traffic']): number => host.devices.reduce((sum, d) => sum + d.traffic[name], 0);
   let systemCalls = 0;
   for (let call = 0; call < 16; call++) systemCalls += host.kernel.user.counters[call]!;
   return {
@@ -63,6 +63,7 @@ export function hostFigures(host: Host, traps = 0): Figures {
     traps,
     portalWrites: cpu('movdir64b') + cpu('enqcmd'),
     enqcmdRetries: cpu('enqcmdRetries'),
+    deviceTlbHits: traffic('deviceTlbHits'),
     translations: unit('translations'),
     walkReads: unit('walkReads'),
     structureReads: unit('lookupReads'),
