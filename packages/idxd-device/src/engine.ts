@@ -80,17 +80,9 @@ export class Engines {
   constructor(ports: EnginePorts) {
     this.#p = ports;
     const { profile, clock, costs } = ports;
-    this.#io = {
-      upstream: undefined as unknown as Upstream,
-      a: extent(),
-      b: extent(),
-      c: extent(),
-      source: new Window(),
-      target: new Window(),
-      bytesRead: 0,
-      bytesWritten: 0,
-      pageRequests: 0,
-    };
+    const [a, b, c] = [extent(), extent(), extent()];
+    const windows = { source: new Window(a), target: new Window(b), other: new Window(c) };
+    this.#io = { upstream: undefined as unknown as Upstream, a, b, c, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
     for (let id = 0; id < profile.engines * IN_FLIGHT; id++) this.#pool.push(new Op(id));
     this.#idle.push(...this.#pool);
     this.#free = new Float64Array(profile.engines);

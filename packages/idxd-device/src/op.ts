@@ -112,9 +112,10 @@ export interface Io {
   readonly a: Extent;
   readonly b: Extent;
   readonly c: Extent;
-  /** For operations on small structures. */
+  /** For operations on small structures: windows by the three extents. */
   readonly source: Window;
   readonly target: Window;
+  readonly other: Window;
   bytesRead: number;
   bytesWritten: number;
   pageRequests: number;

@@ -2,7 +2,7 @@
  * A window on one operand for operations that look at small structures (delta entries, blocks with their tags, seeds) rather than streams. A
  * structure that lies in one piece of memory is used in place; one that crosses pieces goes through a scratch buffer. Nothing is allocated.
  */
-import { extent, type Io, type Op } from './op.js';
+import type { Io, Op } from './op.js';
 import type { Extent } from './ports.js';
 
 /** The largest structure: a block of 4104 bytes and its tags. */
@@ -15,7 +15,7 @@ export class Window {
   /** The address that did not answer. */
   faultHigh = 0;
   faultLow = 0;
-  readonly #extent: Extent = extent();
+  readonly #extent: Extent;
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
   #high = 0;
   #low = 0;
@@ -26,6 +26,11 @@ export class Window {
   #through = false;
   #offset = 0;
   #bytes = 0;
+
+  /** `extent` is what requests fill: nobody else uses it while the window is open. */
+  constructor(extent: Extent) {
+    this.#extent = extent;
+  }
 
   /** Points at an operand. Every step begins with it: translations are not kept from one to the next. */
   open(high: number, low: number): void {

@@ -1,6 +1,6 @@
 import { Clock } from '@siov/cpu';
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
-import { type DeviceCosts, type Extent, IdxdDevice, type Profile, sprDsa, type Upstream } from '../src/index.js';
+import { type DeviceCosts, type Extent, IdxdDevice, type Profile, sprDsa, type Trace, type Upstream } from '../src/index.js';
 import {
   CmdSts,
   Command,
@@ -34,7 +34,7 @@ export interface WqOptions {
  * A device over one flat memory: an IOVA is an offset into it. Pages in `absent` answer "not present", `readOnly` ones refuse writes, `writeOnly` ones reads;
  * PASIDs in `strangers` reach nothing. Driven through MMIO and portals only.
  */
-export function machine(options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number } = {}) {
+export function machine(options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number; trace?: Trace } = {}) {
   const clock = new Clock();
   const bytes = new Uint8Array(options.bytes ?? 1 << 20);
   const words = new Uint32Array(bytes.buffer);
@@ -71,6 +71,7 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
     clock,
     ...(options.profile ? { profile: options.profile } : {}),
     ...(options.costs ? { costs: options.costs } : {}),
+    ...(options.trace ? { trace: options.trace } : {}),
   });
   device.connect(upstream);
   const fn = device.function;

@@ -1,6 +1,7 @@
+import { Event } from '@siov/layout/events';
 import { describe, expect, test } from 'vitest';
-import { Counter } from '../src/index.js';
-import { Command, CommandStatus, Flag, MsixPermission, Opcode, Portal, Register } from '../src/spec/index.js';
+import { Counter, gnrD } from '../src/index.js';
+import { Command, CommandStatus, descriptors, Flag, MsixPermission, Opcode, Portal, Register, Status } from '../src/spec/index.js';
 import { machine } from './machine.js';
 
 describe('portals', () => {
@@ -243,27 +244,59 @@ describe('scheduling', () => {
 });
 
 test('a million random descriptors and register writes: no exception, no hang, nothing written outside what the PASID may write', () => {
-  const m = machine();
-  m.start({ pasid: 5, size: 8, blockOnFault: true }, { shared: true, size: 8 });
+  /** How often each operation ended with each status: a run in which nothing succeeds would prove nothing. */
+  const ended = new Map<number, Set<number>>();
+  const m = machine({
+    profile: gnrD,
+    trace: {
+      emit(event, _wq, opcode, status) {
+        if (event === Event.complete) ended.set(opcode, (ended.get(opcode) ?? new Set()).add(status & 0x7f));
+      },
+    },
+  });
+  const start = () => m.start({ pasid: 5, size: 8, blockOnFault: true }, { shared: true, size: 8 });
+  start();
   m.strangers.add(6);
   const rng = (() => {
     let s = 12345;
     return () => {
       s = (Math.imul(s, 1664525) + 1013904223) | 0;
-      return s >>> 0;
+      return s >>> 8;
     };
   })();
-  const before = m.bytes.length;
   for (let p = 0x80; p < 0x100; p++) m.readOnly.add(p);
+  m.absent.add(0x33).add(0x44).add(0x55);
   const guarded = m.bytes.subarray(0x8_0000).slice();
   const d = new Uint32Array(16);
   const opcodes = [...Object.values(Opcode), 0x30];
+  /** Sizes that the operations like: units of a delta record, blocks with and without their fields, and anything. */
+  const units = [8, 10, 64, 512, 520, 528, 4096, 4104, 4112];
+  const unit = () => units[rng() % units.length]! * (1 + (rng() & 1));
   for (let i = 0; i < 1_000_000; i++) {
-    for (let w = 0; w < 16; w++) d[w] = rng() & 15 ? (rng() % 5 === 0 ? rng() : rng() & 0xf_ffff) : 0;
+    for (let w = 0; w < 16; w++) d[w] = rng() & 15 ? (rng() % 5 === 0 ? rng() * 256 : rng() & 0xf_ffff) : 0;
     d[1] = (opcodes[rng() % opcodes.length]! << 24) | (rng() & 1 ? 0xc : rng() & 0xff_ffff);
     d[2]! &= ~31;
     d[3] = d[5] = d[7] = rng() & 7 ? 0 : rng();
-    d[8] = rng() % 3000;
+    d[8] = rng() & 1 ? rng() % 3000 : unit();
+    if (rng() & 3) {
+      // Most have no reserved bit, legal flags, and the parameters of their operation: one thing that is wrong at a time, or none.
+      d[1] = (d[1]! & 0xff00_0000) | 0xc | (rng() & 7 ? 0 : Flag.blockOnFault);
+      const { reserved } = descriptors.of(d, 0).masks;
+      const opcode = d[1] >>> 24;
+      if (opcode === Opcode.batch) d[8] = 2 + (rng() & 7);
+      if (opcode === Opcode.createDelta || opcode === Opcode.batch || opcode === Opcode.applyDelta)
+        for (const w of [4, 6, 10]) d[w]! &= rng() & 15 ? ~63 : ~0;
+      if (opcode === Opcode.applyDelta) d[10] = 10 * (1 + (rng() & 1));
+      if (opcode === Opcode.createDelta || opcode === Opcode.dualcast) d[11] = 0;
+      if (opcode === Opcode.createDelta) d[12] = 80 + 10 * (rng() & 63);
+      if (opcode === Opcode.dualcast) d[10] = (d[10]! & 0xf_f000) | (d[6]! & 0xfff);
+      // Tags that are not checked, now and then.
+      if (opcode === Opcode.difCheck || opcode === Opcode.difStrip || opcode === Opcode.difUpdate) {
+        d[10] = (d[10]! & ~0xff) | 0x60;
+        d[13]! |= rng() & 1 ? 0xffff : 0;
+      }
+      if (rng() & 31) for (let w = 0; w < 16; w++) d[w]! &= ~reserved[w]!;
+    }
     if (i & 1) m.submit(d, 0, (rng() & 3) * 0x1000);
     else {
       d[0] = rng() & 1 ? 5 : 6;
@@ -271,10 +304,17 @@ test('a million random descriptors and register writes: no exception, no hang, n
     }
     if ((i & 7) === 0) m.run();
     for (const r of m.pageRequests.splice(0)) m.device.pageResponse(r.pasid, r.group, rng() & 1);
-    if ((i & 0xfff) === 0) m.write(rng() & 0xfffc, rng());
+    if ((i & 0xfff) === 0) {
+      for (let n = 0; n < 8; n++) m.write(rng() & 0xfffc, rng() * 256);
+      m.run();
+      // Whatever that did to it, a reset brings the device back.
+      expect(m.command(Command.resetDevice)).toBe(0);
+      start();
+    }
     m.seen.length = m.messages.length = 0;
   }
   m.run();
-  expect(m.bytes.length).toBe(before);
   expect(Buffer.compare(m.bytes.subarray(0x8_0000), guarded)).toBe(0);
+  const never = Object.values(Opcode).filter((code) => !ended.get(code)?.has(Status.success) || !ended.get(code)!.has(Status.nonZeroReserved));
+  expect(never).toEqual([]);
 }, 120_000);

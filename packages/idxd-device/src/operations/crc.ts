@@ -15,11 +15,11 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
     if (op.flags & Flag.crcSeedInMemory) {
       const high = CrcDescriptor.get.seedHigh(op.descriptor, 0) | 0;
       const low = CrcDescriptor.get.seedLow(op.descriptor, 0) | 0;
-      const { source } = io;
-      source.open(high, low);
-      const answer = source.read(io, op, 0, 4, 4);
-      if (answer !== 0) return blocked(io, op, answer, 0, source.faultHigh, source.faultLow);
-      const { view, at } = source;
+      const { other } = io;
+      other.open(high, low);
+      const answer = other.read(io, op, 0, 4, 4);
+      if (answer !== 0) return blocked(io, op, answer, 0, other.faultHigh, other.faultLow);
+      const { view, at } = other;
       seed = view[at]! | (view[at + 1]! << 8) | (view[at + 2]! << 16) | (view[at + 3]! << 24);
     }
     // The register runs reflected: a seed that bypasses inversion and reflection is turned round once.

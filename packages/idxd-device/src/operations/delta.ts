@@ -36,7 +36,7 @@ function checkCreate(op: Op): number {
 function stepCreate(io: Io, op: Op): number {
   const d = op.descriptor;
   const max = create.maxDeltaSize(d, 0);
-  const record = io.target;
+  const record = io.other;
   record.open(create.deltaHigh(d, 0) | 0, create.deltaLow(d, 0) | 0);
   while (op.remaining > 0) {
     const one = acquireSource(io, op, op.remaining, io.a);
