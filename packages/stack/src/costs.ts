@@ -125,6 +125,8 @@ export function partCosts(table: CostTable) {
       svaBind: ns('iommu.svaBind'),
       pasidSet: ns('iommu.pasidSet'),
       pasidClear: ns('iommu.pasidClear'),
+      // The row is the whole round trip: its interrupt, its page fault and the queued answer pass by themselves.
+      pageRequest: Math.max(0, ns('iommu.pageRequest') - ns('irq.message') - ns('os.pageFault') - ns('iommu.queueWait')),
     },
     device: {
       portalArrival: ns('fabric.portalArrival'),

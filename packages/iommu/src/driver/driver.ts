@@ -25,6 +25,8 @@ export interface DriverCosts {
   readonly queueWait: number;
   readonly pasidSet: number;
   readonly pasidClear: number;
+  /** A page request, apart from its interrupt, the page fault and the queued response. */
+  readonly pageRequest: number;
   readonly svaBind: number;
 }
 export interface DriverPorts {
@@ -297,6 +299,7 @@ export class IommuDriver {
   /** SVA first, then the owner of a nested domain; nobody: invalid. */
   private handlePageRequest(request: PageRequestEvent): number | undefined {
     const { requesterId, pasid, hi, lo, access } = request;
+    this.spend(this.ports.costs?.pageRequest);
     const code = this.sva.handleFault(requesterId, pasid, hi, lo, access);
     if (code !== undefined) return code;
     const domain = this.devices.get(requesterId)?.attached.get(pasid)?.domain;
