@@ -6,7 +6,7 @@
 import { DESCRIPTOR_BYTES, Descriptor, Opcode, RECORD_BYTES } from '@siov/idxd-device/spec';
 import { Errno, Poll } from '@siov/layout/uapi';
 import type { IdxdDriver, Wq } from './driver.js';
-import type { OpenFile, Task, VmArea } from './ports.js';
+import type { OpenFile, Task, UserSpace, VmArea } from './ports.js';
 
 export interface CdevOptions {
   /** The way to a portal by write(): posts 64 bytes to a page frame, or enqueues them (0 taken, 1 retry). Absent: write answers EINVAL. */
@@ -14,16 +14,33 @@ export interface CdevOptions {
     movdir64b(frame: number, offset: number, words: Uint32Array): void;
     enqcmds(frame: number, offset: number, words: Uint32Array): number;
   };
-  /** How often a write() to a full shared queue tries again. sysfs enqcmds_retries. */
+  /** How often a write() to a full shared queue tries again. Default: what the queue's enqcmds_retries says. */
   readonly enqcmdsRetries?: number;
 }
 
 /** Makes the node of a user queue; returns how to remove it. */
 export function userQueue(driver: IdxdDriver, wq: Wq, options: CdevOptions = {}): { readonly path: string; remove(): void } {
   const path = `/dev/dsa/wq${driver.id}.${wq.index}`;
-  driver.ports.kernel.register(path, { open: (task) => openQueue(driver, wq, task, options) });
-  return { path, remove: () => driver.ports.kernel.unregister(path) };
+  const { kernel } = driver.ports;
+  kernel.register(path, { open: (task) => openQueue(driver, wq, task, options) });
+  const taken = minors.get(kernel) ?? new Set<number>();
+  minors.set(kernel, taken);
+  let minor = 0;
+  while (taken.has(minor)) minor++;
+  taken.add(minor);
+  wq.minor = minor;
+  let there = true;
+  const remove = (): void => {
+    if (!there) return;
+    there = false;
+    kernel.unregister(path);
+    taken.delete(minor);
+    wq.minor = undefined;
+  };
+  return { path, remove };
 }
+/** Minor numbers in use, by kernel. */
+const minors = new WeakMap<UserSpace, Set<number>>();
 
 function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions): OpenFile | number {
   const dedicated = wq.config.mode === 'dedicated';
@@ -44,21 +61,29 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
   }
   if (dedicated) wq.owner = handle;
   wq.clients++;
-  let mapped: VmArea | undefined;
+  const mapped = new Set<VmArea>();
+  let gone = false;
+  const revoke = (): void => {
+    gone = true;
+    for (const area of mapped) area.zap();
+  };
+  wq.holders.add(revoke);
   const words = new Uint32Array(DESCRIPTOR_BYTES / 4);
   const bytes = new Uint8Array(words.buffer);
 
   return {
     mmap(by, area) {
       if (by.mm !== mm) return -Errno.EPERM;
+      if (gone) return -Errno.ENODEV;
       if (area.length !== 4096) return -Errno.EINVAL;
       area.dontCopy = true;
       area.insert(0, driver.portalFrame(wq));
-      mapped = area;
+      mapped.add(area);
       return 0;
     },
     write(by, address, length) {
       if (by.mm !== mm) return -Errno.EPERM;
+      if (gone) return -Errno.ENODEV;
       if (!options.submit) return -Errno.EINVAL;
       let done = 0;
       for (; done + DESCRIPTOR_BYTES <= length; done += DESCRIPTOR_BYTES) {
@@ -67,14 +92,19 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
       }
       return done;
     },
-    poll: (by) => (by.mm !== mm ? Poll.NVAL : driver.softwareErrors.length > 0 ? Poll.IN : 0),
+    poll: (by) => (by.mm !== mm ? Poll.NVAL : gone ? Poll.ERR : driver.softwareErrors.length > 0 ? Poll.IN : 0),
     close() {
-      mapped?.zap();
-      if (dedicated) {
-        driver.disableWq(wq);
-        wq.owner = undefined;
-      } else driver.drainPasid(pasid);
-      wq.clients--;
+      for (const area of mapped) area.zap();
+      if (!gone) {
+        if (dedicated) {
+          driver.disableWq(wq);
+          wq.owner = undefined;
+          // A queue that is bound stays on, without a PASID.
+          if (wq.driver) driver.enableWq(wq);
+        } else driver.drainPasid(pasid);
+        wq.clients--;
+        wq.holders.delete(revoke);
+      }
       handle.unbind();
     },
   };
@@ -89,7 +119,8 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
     }
     Descriptor.set.privileged(descriptor, 0, 0);
     Descriptor.set.pasid(descriptor, 0, pasid);
-    for (let tries = options.enqcmdsRetries ?? 64; tries >= 0; tries--) if (options.submit!.enqcmds(frame, 0, descriptor) === 0) return 0;
+    for (let tries = options.enqcmdsRetries ?? driver.settings.wqs[wq.index]!.enqcmdsRetries; tries >= 0; tries--)
+      if (options.submit!.enqcmds(frame, 0, descriptor) === 0) return 0;
     return -Errno.EAGAIN;
   }
 }

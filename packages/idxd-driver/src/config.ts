@@ -38,6 +38,21 @@ export interface Capabilities {
   readonly operations: ReadonlySet<number>;
   /** Bit per administrative command. */
   readonly commands: number;
+  /** OPCAP and GENCAP as they are. */
+  readonly operationMask: Uint32Array;
+  readonly genCapLow: number;
+  readonly genCapHigh: number;
+  readonly eventLog: boolean;
+  readonly readBuffers: number;
+  readonly readBufferLimit: boolean;
+  readonly progressLimit: boolean;
+  readonly sharedMode: boolean;
+  readonly atsControl: boolean;
+  readonly prsControl: boolean;
+  readonly occupancy: boolean;
+  readonly operationConfig: boolean;
+  /** The function has PASIDs: address spaces can be shared. */
+  readonly pasid: boolean;
 }
 
 /** The kernel's answer to a configuration: 0, or the errno of the attribute that would be refused first, and which. */

@@ -5,4 +5,21 @@
 export { type CdevOptions, userQueue } from './cdev.js';
 export { type Capabilities, checkConfig, type DeviceConfig, type WqConfig } from './config.js';
 export { type CompletionInterrupt, commandText, type DriverPorts, IdxdDriver, type SoftwareErrorRecord, type Wq } from './driver.js';
-export type { Interrupts, Iommu, Irq, Mm, Mmio, OpenFile, PciDevice, SvaHandle, Task, UserSpace, VmArea, Waiter } from './ports.js';
+export type {
+  Attribute,
+  Interrupts,
+  Iommu,
+  Irq,
+  Mm,
+  Mmio,
+  OpenFile,
+  PciDevice,
+  SvaHandle,
+  SysfsTree,
+  Task,
+  UserSpace,
+  VmArea,
+  Waiter,
+} from './ports.js';
+export type { GroupSettings, Settings, WqSettings } from './settings.js';
+export { SoftStatus } from './spec.js';

@@ -17,6 +17,8 @@ export interface PciDevice {
   capability(id: number): number;
   command(bits: { memory?: boolean; busMaster?: boolean }): void;
   enableSva(): { pasid: boolean; ats: boolean; pri: boolean };
+  /** Absent: a halted device that needs it stays halted. */
+  functionLevelReset?(): void;
 }
 export interface Irq {
   /** Index in the store: MSI-X vector or IMS slot. */
@@ -69,7 +71,20 @@ export interface OpenFile {
   poll?(task: Task): number;
   close?(): void;
 }
+/** One file of sysfs: its text, or -errno; and what a write answers, negative for -errno. */
+export interface Attribute {
+  show?(): string | number;
+  store?(text: string): number;
+}
+/** Where the driver's attributes go, by path. */
+export interface SysfsTree {
+  add(path: string, attribute: Attribute): void;
+  link(path: string, target: string): void;
+  remove(path: string): void;
+}
 export interface UserSpace {
   register(path: string, device: { open(task: Task, flags: number): OpenFile | number }): void;
   unregister(path: string): void;
+  /** Absent: the driver is configured by `configure` alone. */
+  readonly sysfs?: SysfsTree;
 }
