@@ -59,7 +59,7 @@ export class Host {
       clock,
       costs: this.costs.unit,
       ...traced,
-      ...(options.iotlb ? { sizes: { iotlb: options.iotlb } } : {}),
+      sizes: { pagingStructure: 64, ...(options.iotlb ? { iotlb: options.iotlb } : {}) },
     });
     memory.addMmio(HostMap.iommu / 4096, HostMap.iommuBytes / 4096, this.unit);
     this.root = new PciRoot({ map: memory, window: HostMap.window });

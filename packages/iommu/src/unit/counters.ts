@@ -27,4 +27,6 @@ export const UnitCounter = {
   iotlbInvalidations: 18,
   deviceTlbInvalidations: 19,
   interruptInvalidations: 20,
+  /** Walks that began at the last level. */
+  pagingStructureHits: 21,
 } as const;

@@ -21,6 +21,8 @@ export interface CacheSizes {
   readonly pasid?: number;
   readonly iotlb?: number;
   readonly interrupt?: number;
+  /** Of the first-stage paging-structure cache; default 0: none, every walk reads all levels. */
+  readonly pagingStructure?: number;
 }
 /** Integer nanoseconds: an IOTLB look-up, one read of a walk, a translation request of a function over the bus. Default 0. */
 export interface UnitCosts {

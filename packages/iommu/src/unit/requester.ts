@@ -182,6 +182,7 @@ export class Requester implements Upstream {
     const before = walker.reads;
     const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
     const reads = walker.reads - before;
+    unit.counters[UnitCounter.pagingStructureHits] = walker.structures.hits;
     counters[UnitCounter.walkReads]! += reads;
     this.ns += reads * unit.walkCost;
     if (fault !== Fault.none) return -fault;

@@ -63,7 +63,7 @@ export class IommuUnit implements Mmio {
     this.front = new RegisterFront({ memory, sink, profile, trace, hooks: this.hooks() });
     this.spaces = new AddressSpaces(this.front.structures, sizes.context ?? 64, sizes.pasid ?? 512);
     this.iotlb = new Iotlb(sizes.iotlb ?? 4096);
-    this.walker = new Walker(memory, this.front.resolved);
+    this.walker = new Walker(memory, this.front.resolved, sizes.pagingStructure ?? 0);
     this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64);
     this.answer = clock ? clock.handler(() => this.answers.shift()?.()) : -1;
   }
@@ -125,6 +125,7 @@ export class IommuUnit implements Mmio {
     this.epoch++;
     this.spaces.clear();
     this.iotlb.invalidate(-1, -1, 0, 0, -1);
+    this.walker.structures.clear();
     this.interrupts.invalidate(0, -1);
   }
 
@@ -152,9 +153,11 @@ export class IommuUnit implements Mmio {
         this.epoch++;
         this.spaces.pasidChanged(granularity, domainId, pasid);
       },
-      iotlbInvalidated: (domainId, pasid, hi, lo, pages) => {
+      iotlbInvalidated: (domainId, pasid, hi, lo, pages, leafOnly) => {
         count(UnitCounter.iotlbInvalidations);
         this.iotlb.invalidate(domainId, pasid, hi, lo, pages);
+        // IH = 1: software says that no table pointer changed. Else more goes than is asked for, never less.
+        if (!leafOnly) this.walker.structures.clear();
       },
       deviceTlbInvalidated: (requesterId, pasid, hi, lo, bytes) => {
         count(UnitCounter.deviceTlbInvalidations);

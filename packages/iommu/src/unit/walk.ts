@@ -10,6 +10,7 @@ import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { Right } from './iotlb.js';
 import type { Resolved } from './options.js';
+import { StructureCache } from './structure-cache.js';
 
 const {
   beyondGuestWidth,
@@ -90,9 +91,13 @@ export class Walker {
   reads = 0;
   private leafWords: Uint32Array;
   private leafAt = 0;
+  // state: the first-stage paging-structure cache
+  readonly structures: StructureCache;
 
-  constructor(map: PhysicalMap, { capability, extended, hostAddressWidth }: Resolved) {
+  /** `structures`: entries of the first-stage paging-structure cache, a power of two; 0: none. */
+  constructor(map: PhysicalMap, { capability, extended, hostAddressWidth }: Resolved, structures = 0) {
     this.memory = new MemoryWords(map);
+    this.structures = new StructureCache(structures);
     this.leafWords = this.memory.words;
     this.beyond = ~(2 ** (hostAddressWidth - 32) - 1) & 0xf_ffff;
     this.secondReserved = this.beyond | 0x4000_0000;
@@ -150,9 +155,23 @@ export class Walker {
     let all = WRITE | USER;
     let noExecute = 0;
     let tableRights = WRITE;
-    for (let level = top; ; level--) {
+    let level = top;
+    // With accessed and dirty bits of the second stage, the way to a table must be walked: its dirty bit may have to be set.
+    const { structures } = this;
+    const caching = structures.size !== 0 && !this.keepsDirty;
+    const second = nested ? this.secondFrame : -1;
+    let known = -1;
+    if (caching && structures.find(hi, lo, this.firstHi, this.firstLo, second)) {
+      level = 1;
+      known = structures.frame;
+      all = structures.all;
+      noExecute = structures.noExecute;
+      tableRights = structures.tableRights;
+    }
+    for (; ; level--) {
       let frame: number;
-      if (nested) {
+      if (known >= 0) frame = known;
+      else if (nested) {
         const fault = this.second(tableHi, tableLo, PRESENT);
         if (fault !== none) return tableFault(fault, level === top);
         frame = this.frame;
@@ -160,6 +179,8 @@ export class Walker {
       } else frame = frameOf(tableHi, tableLo);
       const base = memory.at(frame);
       if (base < 0) return level === top ? firstStageRootAccess : firstStageAccess;
+      if (caching && level === 1 && known < 0) structures.keep(hi, lo, this.firstHi, this.firstLo, second, frame, all, noExecute, tableRights);
+      known = -1;
       const { words } = memory;
       const at = base + (index(level, up, down) << 1);
       const low = words[at]! | 0;
