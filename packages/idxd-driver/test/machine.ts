@@ -18,6 +18,8 @@ export interface MachineOptions {
   readonly config?: DeviceConfig | undefined;
   /** Hears of every access of the driver to registers and configuration space. */
   readonly access?: (access: string) => void;
+  /** Between the driver and BAR 0. */
+  readonly registers?: (mmio: Mmio) => Mmio;
 }
 
 /** Memory, a processor, a remapping unit and one DSA device, with a kernel and the driver on top: all through their public doors. */
@@ -49,8 +51,18 @@ export function machine(options: MachineOptions = {}) {
   iommu.enable();
   const irqs = iommu.irqDomain();
   const bus = enumerate({ ecam: ioremap(ECAM), window: WINDOW, ioremap })[0]!;
+  const bar0 = bus.bars.get(0)!;
+  if (options.registers) bus.bars.set(0, { ...bar0, mmio: options.registers(bar0.mmio) });
   const pci = options.access ? recorded(bus, options.access) : bus;
+  /** The kernel's own instructions on a portal, for write(). */
+  const kernelSubmit: NonNullable<CdevOptions['submit']> = {
+    movdir64b: (frame, offset, words) =>
+      memory.regionOf(frame)!.device!.movdir64b!((frame - memory.regionOf(frame)!.firstFrame) * 4096 + offset, words, 0),
+    enqcmds: (frame, offset, words) =>
+      memory.regionOf(frame)!.device!.enqcmd!((frame - memory.regionOf(frame)!.firstFrame) * 4096 + offset, words, 0),
+  };
   const driver = new IdxdDriver({
+    submit: kernelSubmit,
     device: pci,
     clock,
     iommu,
@@ -69,13 +81,6 @@ export function machine(options: MachineOptions = {}) {
 
   const run = (): void => void clock.wait(() => false);
   const task = (program: Program = { step: () => 'wait' }): UserTask => kernel.spawn(program);
-  /** The kernel's own instructions on a portal, for write(). */
-  const kernelSubmit: NonNullable<CdevOptions['submit']> = {
-    movdir64b: (frame, offset, words) =>
-      memory.regionOf(frame)!.device!.movdir64b!((frame - memory.regionOf(frame)!.firstFrame) * 4096 + offset, words, 0),
-    enqcmds: (frame, offset, words) =>
-      memory.regionOf(frame)!.device!.enqcmd!((frame - memory.regionOf(frame)!.firstFrame) * 4096 + offset, words, 0),
-  };
   const node = (wq: Wq = driver.wqs[0]!, cdev: CdevOptions = { submit: kernelSubmit }) => userQueue(driver, wq, cdev);
   return { clock, memory, frames, cpu, apic, unit, device, kernel, iommu, pci, driver, probed, run, task, node, kernelSubmit };
 }
@@ -109,6 +114,10 @@ function recorded(device: PciDevice, say: (access: string) => void): PciDevice {
       say(`command ${Object.keys(bits).join(' ')}`);
       device.command(bits);
     },
+    functionLevelReset() {
+      say('function level reset');
+      device.functionLevelReset?.();
+    },
     enableSva() {
       say('enable PASID, ATS, PRI');
       return device.enableSva();
@@ -123,4 +132,19 @@ export function openPortal(task: UserTask, path: string): { fd: number; portal: 
   const portal = task.mmap(0, 4096, Prot.WRITE, 1 /* MAP_SHARED */, fd, 0);
   if (portal < 0) throw new RangeError(`mmap: ${portal}`);
   return { fd, portal };
+}
+
+/** sysfs of a machine, below the bus's devices, and the drivers' files. */
+export function sysfsOf({ kernel: { sysfs } }: { kernel: Kernel }) {
+  const path = (name: string): string => (name.startsWith('/') ? name : `/sys/bus/dsa/devices/${name}`);
+  return {
+    sysfs,
+    get: (name: string): string | number => {
+      const text = sysfs.read(path(name));
+      return typeof text === 'string' ? text.replace(/\n$/, '') : text;
+    },
+    set: (name: string, text: string | number): number => Math.min(sysfs.write(path(name), `${text}\n`), 0),
+    bind: (driver: string, name: string): number => Math.min(sysfs.write(`/sys/bus/dsa/drivers/${driver}/bind`, name), 0),
+    unbind: (driver: string, name: string): number => Math.min(sysfs.write(`/sys/bus/dsa/drivers/${driver}/unbind`, name), 0),
+  };
 }
