@@ -400,9 +400,8 @@ export class Engines {
     words[at + 2] = op.faultLow;
     words[at + 3] = op.faultHigh;
     words[at + 4] = op.value;
-    words[at + 5] = op.value1;
-    words[at + 6] = op.value2;
-    words[at + 7] = op.value3;
+    words[at + 5] = words[at + 6] = words[at + 7] = 0;
+    if (op.tagged) words.set(op.tags, at + 5);
     // The status byte last: a poller that sees it sees the rest.
     words[at] = op.status | (op.result << 8);
     this.#io.upstream.commit(c);

@@ -41,10 +41,9 @@ export class Op {
   completed = 0;
   /** Running CRC; invalid flags when that is the error. */
   value = 0;
-  /** The record's further words. */
-  value1 = 0;
-  value2 = 0;
-  value3 = 0;
+  /** The record's last three words, when an operation has any: then `tagged` is 1. */
+  readonly tags = new Int32Array(3);
+  tagged = 0;
   phase = 0;
   result = 0;
   status = 0;
@@ -80,7 +79,7 @@ export class Op {
     this.destinationHigh = d[7]! | 0;
     this.remaining = d[8]!;
     this.completed = this.value = this.phase = this.result = this.status = this.ns = this.moved = this.busNs = 0;
-    this.value1 = this.value2 = this.value3 = 0;
+    this.tagged = 0;
     this.faultHigh = this.faultLow = 0;
     this.count = this.index = this.failures = 0;
     this.active = 1;

@@ -139,15 +139,17 @@ function ended(op: Op, kind: Kind, from: number, outcome: number): number {
   if (outcome !== Step.done) return outcome;
   const d = op.descriptor;
   const index = op.completed / from;
+  op.tagged = 1;
+  op.tags.fill(0);
   if (kind.tagged) {
     const flags = sourceFlags(d, 0);
     op.value = (sourceRefTag(d, 0) + (flags & S.refTagFixed ? 0 : index)) | 0;
-    op.value1 = sourceAppMask(d, 0) | ((sourceAppTag(d, 0) + (flags & S.appTagIncrements ? index : 0)) << 16);
+    op.tags[0] = sourceAppMask(d, 0) | ((sourceAppTag(d, 0) + (flags & S.appTagIncrements ? index : 0)) << 16);
   }
   if (kind.fields) {
     const flags = destinationFlags(op);
-    op.value2 = (destinationRefTag(d, 0) + (flags & D.refTagFixed ? 0 : index)) | 0;
-    op.value3 = destinationAppMask(d, 0) | ((destinationAppTag(d, 0) + (flags & D.appTagIncrements ? index : 0)) << 16);
+    op.tags[1] = (destinationRefTag(d, 0) + (flags & D.refTagFixed ? 0 : index)) | 0;
+    op.tags[2] = destinationAppMask(d, 0) | ((destinationAppTag(d, 0) + (flags & D.appTagIncrements ? index : 0)) << 16);
   }
   return outcome;
 }
