@@ -342,14 +342,16 @@ export class IdxdDriver {
     this.#unmaskErrors();
     const running = [...this.#running];
     this.#running.clear();
+    let error = 0;
     if (this.bound && this.#start(this.wqs) !== 0) {
+      for (const wq of this.wqs) if (wq.driver) unbindWq(this, wq);
       this.bound = false;
       if (this.capabilities.configurable) clearDevice(this.settings, this.capabilities);
+      error = -Errno.ENXIO;
     }
-    let error = 0;
     for (const [wq, [pasid, privileged]] of this.enabled ? running : []) error ||= this.enableWq(wq, pasid, privileged);
     this.#tree?.sync();
-    return this.bound === this.enabled ? error : -Errno.ENXIO;
+    return error;
   }
   /** Hears of every software error; returns how to stop. */
   onSoftwareError(listener: (record: SoftwareErrorRecord) => void): () => void {

@@ -1,6 +1,6 @@
 /**
  * The driver's tree in sysfs: the bus 'dsa' with the devices, their groups, engines and queues, and the drivers' bind and unbind files.
- * Documentation/ABI/stable/sysfs-driver-dma-idxd, Documentation/ABI/testing/sysfs-bus-... of bind and unbind; Linux drivers/base/bus.c.
+ * Documentation/ABI/stable/sysfs-driver-dma-idxd; Linux drivers/base/bus.c.
  */
 import { Errno } from '@siov/layout/uapi';
 import { attributesOf, deviceAttributes, engineAttributes, groupAttributes, wqAttributes } from './attributes.js';
