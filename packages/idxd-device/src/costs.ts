@@ -15,6 +15,8 @@ export interface DeviceCosts {
   readonly pageStallGrowth: number;
   /** How long a descriptor keeps its engine from the next one. */
   readonly occupancy: number;
+  /** What each byte adds to that. */
+  readonly occupancyPerByte: number;
   /** Reading a batch's list: the first piece, and each further descriptor. */
   readonly batchFetch: number;
   readonly batchNext: number;
@@ -38,6 +40,7 @@ export const noCosts: DeviceCosts = {
   pageStall: 0,
   pageStallGrowth: 0,
   occupancy: 0,
+  occupancyPerByte: 0,
   batchFetch: 0,
   batchNext: 0,
   streamMove: 0,

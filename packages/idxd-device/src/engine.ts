@@ -238,20 +238,24 @@ export class Engines {
         return;
       }
     }
-    // Time: decode, first read and translations, then the bytes at the rate that all engines share, then the posted writes.
+    // Time. Decode, first read and translations; then the bytes, when the data path that all engines share is free; then the posted writes.
+    // The engine takes the next descriptor long before: it is busy for its occupancy alone.
     const row = operations[op.opcode];
     const now = clock.now;
+    const batch = op.opcode === Opcode.batch;
     let t = now + costs.dispatch + this.#exposed(op.ns - before, op.moved);
     if (row && op.moved > 0) t += (row.reads > 0 ? costs.read : 0) + (row.reads > 1 ? costs.secondRead : 0);
     if (row) op.busNs += op.moved * this.#rates[row.stream];
     const stream = op.busNs - busBefore;
-    let engineFree = now + costs.occupancy;
+    if (batch && stream > 0) t += costs.read;
+    const busy = batch ? op.busyNs : costs.occupancy + op.moved * costs.occupancyPerByte;
+    const ready = t;
     if (stream > 0) {
       t = Math.max(t, this.#bus[0]!) + stream;
       this.#bus[0] = t;
-      if (t > engineFree) engineFree = t;
     }
-    if (op.opcode === Opcode.batch) engineFree = Math.max(engineFree, t);
+    if (batch) t = Math.max(t, ready + busy);
+    const engineFree = now + Math.max(busy, costs.occupancy);
     this.#free[op.engine] = Math.max(this.#free[op.engine]!, engineFree);
     if (row && row.writes > 0) t += costs.write;
     t += costs.recordWrite;
@@ -294,11 +298,12 @@ export class Engines {
     if (op.index === 0 && !child.active) {
       this.#p.counters[Counter.batches]!++;
       op.ns += costs.batchFetch;
+      op.busyNs = 0;
     }
     while (op.index < op.count) {
       if (!child.active) {
         const answer = io.upstream.acquire(op.access, op.pasid, op.sourceHigh, op.sourceLow, 64, io.c);
-        op.ns += io.c.ns;
+        if (op.index === 0) op.ns += io.c.ns;
         if (answer !== 0) {
           op.faultHigh = op.sourceHigh;
           op.faultLow = op.sourceLow;
@@ -325,7 +330,9 @@ export class Engines {
       this.#complete(child);
       child.active = 0;
       const row = operations[child.opcode];
-      op.ns += child.ns + costs.occupancy + costs.batchNext;
+      // What the first member waits for is seen; later members' translations overlap with the work before them.
+      if (op.index === 0) op.ns += this.#exposed(child.ns, child.moved);
+      op.busyNs += costs.occupancy + costs.batchNext + child.moved * costs.occupancyPerByte;
       if (row) op.busNs += child.moved * this.#rates[row.stream];
       if (child.status !== Status.success) op.failures++;
       op.index++;

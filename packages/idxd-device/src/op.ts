@@ -55,6 +55,8 @@ export class Op {
   moved = 0;
   /** Nanoseconds of streaming that were accounted for. */
   busNs = 0;
+  /** Batch: how long its members kept the engine. */
+  busyNs = 0;
   /** A member of a batch, and its place there. */
   inBatch = 0;
   batchIndex = 0;

@@ -1,11 +1,12 @@
 /** The command line of siov. Exit codes: 0 done, 1 a result was wrong, 2 a mistake in the call. */
 import { compare } from './compare.js';
 import { costs } from './costs.js';
+import { curves } from './curves.js';
 import { inspect } from './inspect.js';
 import { UsageError } from './options.js';
 import { run } from './run.js';
 
-const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = { compare, run, inspect, costs };
+const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = { compare, run, inspect, costs, curves };
 
 const help = `siov: a functional model of Intel Scalable I/O Virtualization
 
@@ -20,6 +21,7 @@ commands:
   siov run [FILE]       the same through uacce alone
   siov inspect [PART]   configuration space, registers and tables by field names
   siov costs            the cost table: nanoseconds per event, range, source
+  siov curves           published measurements of DSA beside the model, point by point
 
 start with:
   siov compare

@@ -153,6 +153,35 @@ test('--trace writes a Chrome trace with one named track a party', () => {
   for (const slice of slices) expect((slice as { dur?: number }).dur).toBeGreaterThan(0.1);
 });
 
+describe('curves', () => {
+  test('translation and hit counts are exact; the latencies of memmove lie within 15 % of the published ones, at 128 KiB and above within 1 %', () => {
+    const { status, stdout } = siov('curves', 'C1', 'C13', '--json');
+    const { curves, C13 } = JSON.parse(stdout) as {
+      curves: { points: { x: number; measured: number; model: number }[] }[];
+      C13: { requests: number; hits: number; wantRequests: number; wantHits: number }[];
+    };
+    expect(status).toBe(0);
+    for (const c of C13) expect([c.requests, c.hits]).toEqual([c.wantRequests, c.wantHits]);
+    for (const { x, measured, model } of curves[0]!.points)
+      expect(Math.abs(model / measured - 1), `${x} bytes`).toBeLessThan(x >= 128 << 10 ? 0.01 : 0.15);
+  });
+  test('throughput: the floor of submission, the ceiling of the device, and more engines for small batches', () => {
+    const { curves } = JSON.parse(siov('curves', 'C5', 'C6', 'C7', '--json').stdout) as { curves: { points: { x: number; model: number }[] }[] };
+    const at = (curve: number, x: number) => curves[curve]!.points.find((p) => p.x === x)!.model;
+    // One thread submits some five million descriptors a second, whatever their size.
+    expect((at(0, 64) * 2 ** 30) / 64 / 1e6).toBeGreaterThan(4.5);
+    expect((at(0, 64) * 2 ** 30) / 64 / 1e6).toBeLessThan(6);
+    for (const curve of [0, 1, 2]) expect(at(curve, 1 << 20)).toBeCloseTo(29.2, 0);
+    expect(at(2, 1024)).toBeGreaterThan(1.4 * at(1, 1024));
+  });
+  test('--svg draws, an unknown curve is refused, and what is missing is said', () => {
+    const drawn = join(folder, 'svg');
+    expect(siov('curves', 'C2', 'C9', '--svg', drawn).stdout).toContain('C9 is not drawn');
+    expect(readFileSync(join(drawn, 'C2.svg'), 'utf8')).toContain('<polyline');
+    expect(siov('curves', 'C99').stderr).toMatch(/there is no curve 'C99'/);
+  });
+});
+
 describe('inspect', () => {
   test('shows the function, the virtual device and the IOMMU by field names', () => {
     const { status, stdout } = siov('inspect');
