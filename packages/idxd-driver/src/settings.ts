@@ -105,16 +105,6 @@ export function clearDevice(settings: Settings, can: Capabilities): void {
   for (let e = 0; e < can.engines; e++) settings.engines.push(-1);
 }
 
-/** A deep copy, for what a reset would lose. */
-export function copySettings(from: Settings): Settings {
-  return {
-    ...from,
-    wqs: from.wqs.map((wq) => ({ ...wq, operations: wq.operations.slice() })),
-    groups: from.groups.map((group) => ({ ...group })),
-    engines: [...from.engines],
-  };
-}
-
 /** Settings as `configure` asks for them; the configuration was checked. */
 export function settle(settings: Settings, config: DeviceConfig, can: Capabilities): void {
   clearDevice(settings, can);
