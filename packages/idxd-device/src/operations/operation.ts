@@ -22,7 +22,7 @@ export type Operations = Readonly<Record<number, Operation>>;
 
 const F = Flag;
 /** Flags that every operation may have. */
-export const alwaysLegal = F.recordAddressValid | F.requestRecord | F.requestInterrupt | F.recordTrafficClass | F.recordSteeringTag;
+const alwaysLegal = F.recordAddressValid | F.requestRecord | F.requestInterrupt | F.recordTrafficClass | F.recordSteeringTag;
 /** Flags of what reads one operand and writes one. */
 export const moveFlags =
   F.fence | F.blockOnFault | F.cacheControl | F.trafficClass1 | F.trafficClass2 | F.strictOrdering | F.destinationReadback | F.destinationSteeringTag;
