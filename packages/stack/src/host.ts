@@ -90,7 +90,7 @@ export class Host {
   /** The kernel's uncached mapping of device registers: each access costs what crossing the fabric does. */
   ioremap(address: number): Mmio {
     const { memory, clock } = this;
-    const { mmioRead, mmioWrite } = this.costs.cpu;
+    const { mmioRead, mmioWrite, movdir64b, enqcmd } = this.costs.cpu;
     const first = address / 4096;
     return {
       read(offset, width) {
@@ -102,6 +102,16 @@ export class Host {
         clock.spend(mmioWrite);
         const region = memory.regionOf(first + (offset >>> 12));
         region?.device?.write((first - region.firstFrame) * 4096 + offset, width, value);
+      },
+      movdir64b(offset, words, at) {
+        clock.spend(movdir64b);
+        const region = memory.regionOf(first + (offset >>> 12));
+        region?.device?.movdir64b?.((first - region.firstFrame) * 4096 + offset, words, at);
+      },
+      enqcmd(offset, words, at) {
+        clock.spend(enqcmd);
+        const region = memory.regionOf(first + (offset >>> 12));
+        return region?.device?.enqcmd?.((first - region.firstFrame) * 4096 + offset, words, at) ?? 1;
       },
     };
   }

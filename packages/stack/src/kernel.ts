@@ -76,7 +76,7 @@ export class KernelInstance {
     this.devices = enumerate({ ecam: options.ecam, window: options.window, ioremap: (address, bytes) => options.ioremap(address, bytes) });
   }
 
-  /** Binds the idxd driver to a function and configures it. Throws with the kernel's words when it refuses. */
+  /** Binds the idxd driver to a function and configures it (an empty configuration leaves that to sysfs). Throws with the kernel's words when it refuses. */
   bindIdxd(device: PciDevice, config: DeviceConfig): IdxdDriver {
     const { clock } = this.#o;
     const driver = new IdxdDriver(
@@ -88,6 +88,11 @@ export class KernelInstance {
         interrupts: {
           msix: (d, capability, bar) => new MsixDomain(this.interrupts, d, capability, bar),
           ims: (slots, rid, size) => new ImsDomain(this.interrupts, slots, rid, size),
+        },
+        // write() on a queue's character device: the kernel's own stores to the portal.
+        submit: {
+          movdir64b: (frame, offset, words) => this.#o.ioremap(frame * 4096, 4096).movdir64b?.(offset, words, 0),
+          enqcmds: (frame, offset, words) => this.#o.ioremap(frame * 4096, 4096).enqcmd?.(offset, words, 0) ?? 1,
         },
       },
       this.drivers.length,

@@ -119,7 +119,9 @@ export class MdevStack {
       guest: this.vmm.guest,
     });
     this.guestDrivers = this.guest.devices.map((device) => this.guest.bindIdxd(device, { wqs: [] }));
-    this.guestPaths = this.guestDrivers.map((driver) => userQueue(driver, driver.wqs[0]!).path);
+    this.guestPaths = this.guestDrivers.map(
+      (driver) => userQueue(driver, driver.wqs[0]!, driver.ports.submit ? { submit: driver.ports.submit } : {}).path,
+    );
   }
 
   /** The first virtual device. */
