@@ -53,6 +53,8 @@ export interface WorkloadOptions {
   readonly wallClock?: () => number;
   /** Called once when the queue is open and the buffers are there: counters before it are set-up. */
   readonly ready?: () => void;
+  /** Sees the first finished descriptor and its record, as words. */
+  readonly show?: (descriptor: Uint32Array, record: Uint32Array) => void;
   /** Called once when half of the descriptors' bytes are done: for what shall happen in the middle of the work. */
   readonly halfway?: () => void;
   /** Hears how far it is, in bytes. */
@@ -388,6 +390,10 @@ export class Workload implements Program {
     const { op, size } = this.#o;
     const bytes = op === 'nop' ? 0 : Math.min(size, this.#length - unit * size);
     this.#statuses[status]!++;
+    if (this.#o.show && this.#done === 0 && this.#offset === 0) {
+      const { descriptors, records } = this.#client;
+      this.#o.show(task.readStruct(descriptors + slot * 64, new Uint32Array(16)), task.readStruct(records + slot * 64, new Uint32Array(8)));
+    }
     if ((status & 0x7f) === Status.success) {
       this.#bytes += bytes;
       if (op === 'crc' || op === 'copy-crc') {

@@ -109,6 +109,17 @@ test('--wq shared compares only equal kinds, and says so', () => {
   expect(stdout).toContain('nothing of its kind to compare');
 });
 
+test.each(['nop', 'memmove', 'fill', 'compare', 'crc', 'copy-crc', 'dualcast'])(
+  'run --op %s prints the first descriptor and its record by field names',
+  (op) => {
+    const { status, stdout } = siov('run', file, '--op', op);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(new RegExp(`descriptor pasid=.* opcode=${op.replace(/-(.)/, (_, c: string) => c.toUpperCase())} `));
+    expect(stdout).toMatch(/completion record status=success /);
+    expect(stdout).toContain('every result equals a plain computation');
+  },
+);
+
 test('descriptors with a bad field: the summary says how many and why, the rest is right', () => {
   const { status, stdout } = siov('run', file, '--size', '1K', '--inject', 'reserved-field:10');
   expect(status).toBe(0);
