@@ -14,6 +14,7 @@ import { UnitCounter } from './counters.js';
 import { FRAME, type Iotlb, RIGHTS, Right } from './iotlb.js';
 import { Queued } from './page-requests.js';
 import type { IommuUnit } from './unit.js';
+import { traceWalk } from './walk-trace.js';
 
 const { passThrough, secondStage } = PasidEntry.is.type;
 /** 4 KiB pages of an IOTLB entry less one, by the size class in its tag. */
@@ -179,6 +180,7 @@ export class Requester implements Upstream {
       unit.walked = this.spaceAt;
       unit.walkedEpoch = unit.epoch;
     }
+    if (unit.trace) traceWalk(unit.trace, walker.memory, walker.tables(!this.second), hi, lo);
     const before = walker.reads;
     const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
     const reads = walker.reads - before;

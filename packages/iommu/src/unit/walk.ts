@@ -11,6 +11,7 @@ import { Fault } from '../spec/faults.js';
 import { Right } from './iotlb.js';
 import type { Resolved } from './options.js';
 import { StructureCache } from './structure-cache.js';
+import type { Tables } from './walk-trace.js';
 
 const {
   beyondGuestWidth,
@@ -128,6 +129,12 @@ export class Walker {
     this.writeProtect = writeProtect;
     this.extendedAccessed = extended;
     this.keepsDirty = keepsDirty;
+  }
+
+  /** What `select` chose, for the trace. */
+  tables(hasFirst: boolean): Tables {
+    const { firstHi, firstLo, firstLevels, secondLevels } = this;
+    return { firstHi, firstLo, firstLevels, secondLevels, secondFrame: !hasFirst || this.nested ? this.secondFrame : -1, hasFirst };
   }
 
   /** Second stage alone. Returns a fault reason; on none, `frame`, `shift` and `rights` hold the result. */
