@@ -4,6 +4,7 @@
  */
 import { Event } from '@siov/layout/events';
 import { type Mmio, PciFunction } from '@siov/pci-core';
+import { Assembly } from './assembly.js';
 import { type Commanded, commands } from './commands.js';
 import { type DeviceCosts, noCosts } from './costs.js';
 import { DeviceTlb } from './device-tlb.js';
@@ -23,6 +24,11 @@ export interface DeviceOptions {
   readonly trace?: Trace;
   /** Keep translations per operand slot (default true). Off: every request is translated by the remapping unit. */
   readonly deviceTlb?: boolean;
+  /**
+   * Take sixteen dword stores, ascending from a slot of 64 bytes of a portal with no other store to the queue between them, as one posted
+   * write of 64 bytes (default false: they do nothing). unconfirmed: that a device does so.
+   */
+  readonly assembleStores?: boolean;
 }
 
 const cfg = spec.WqCfg.get;
@@ -40,6 +46,8 @@ export class IdxdDevice {
   readonly #trace: Trace | undefined;
   readonly #command: number;
   readonly #deviceTlb: boolean;
+  /** By queue; none without the option. */
+  readonly #assemblies: readonly Assembly[];
   // state
   readonly #registers: Registers;
   readonly #queues: readonly WorkQueue[];
@@ -58,6 +66,7 @@ export class IdxdDevice {
     this.#deviceTlb = options.deviceTlb ?? true;
     this.#registers = deviceRegisters(profile);
     this.#queues = Array.from({ length: profile.wqs }, (_, i) => new WorkQueue(i));
+    this.#assemblies = options.assembleStores ? this.#queues.map(() => new Assembly()) : [];
     const portalBytes = 2 ** Math.ceil(Math.log2(profile.wqs * spec.Portal.bytesPerWq));
     this.function = new PciFunction({
       vendorId: 0x8086,
@@ -146,8 +155,8 @@ export class IdxdDevice {
     const bytes = this.profile.wqs * spec.Portal.bytesPerWq;
     return {
       read: (_offset, width) => (width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1),
-      // Stores of other sizes than 64 bytes do nothing.
-      write: () => {},
+      // Stores of other sizes than 64 bytes do nothing, unless they are put together.
+      write: (offset, width, value) => this.#store(offset, width, value),
       movdir64b: (offset, words, at) => {
         if (offset < bytes) this.#post(this.#queues[offset >>> 14]!, (offset >>> 13) & 1, words, at);
       },
@@ -162,6 +171,13 @@ export class IdxdDevice {
       return;
     }
     this.#accept(wq, ims, words, at, this.#costs.portalArrival);
+  }
+
+  #store(offset: number, width: number, value: number): void {
+    const assembly = this.#assemblies[offset >>> 14];
+    const outcome = assembly?.store(offset, width, value) ?? 0;
+    if (outcome < 0) this.counters[Counter.dropped]!++;
+    else if (outcome > 0) this.#post(this.#queues[offset >>> 14]!, (offset >>> 13) & 1, assembly!.words, 0);
   }
 
   /** A deferrable write: 0 taken, 1 retry. Only enabled shared queues are enqueue targets. */
@@ -461,6 +477,7 @@ export class IdxdDevice {
   #powerOn(): void {
     this.#tlb?.clear();
     this.#engines.reset();
+    for (const assembly of this.#assemblies) assembly.reset();
     for (const wq of this.#queues) {
       wq.resize(0);
       wq.state = WqState.disabled;

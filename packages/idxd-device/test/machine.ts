@@ -34,7 +34,9 @@ export interface WqOptions {
  * A device over one flat memory: an IOVA is an offset into it. Pages in `absent` answer "not present", `readOnly` ones refuse writes, `writeOnly` ones reads;
  * PASIDs in `strangers` reach nothing. Driven through MMIO and portals only.
  */
-export function machine(options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number; trace?: Trace } = {}) {
+export function machine(
+  options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number; trace?: Trace; assembleStores?: boolean } = {},
+) {
   const clock = new Clock();
   const bytes = new Uint8Array(options.bytes ?? 1 << 20);
   const words = new Uint32Array(bytes.buffer);
@@ -72,6 +74,7 @@ export function machine(options: { profile?: Profile; costs?: Partial<DeviceCost
     ...(options.profile ? { profile: options.profile } : {}),
     ...(options.costs ? { costs: options.costs } : {}),
     ...(options.trace ? { trace: options.trace } : {}),
+    ...(options.assembleStores ? { assembleStores: true } : {}),
   });
   device.connect(upstream);
   const fn = device.function;
