@@ -22,6 +22,9 @@ export interface Commanded {
   abort(wq: number, pasid: number): void;
   /** Nothing waits or is in progress in a queue (-1: any) for a PASID (-1: any). */
   quiet(wq: number, pasid: number): boolean;
+  /** Interrupt handles: index of the entry, and whether it is of the interrupt message storage. */
+  requestHandle(index: number, ims: number): CommandStatus;
+  releaseHandle(handle: number, ims: number): CommandStatus;
 }
 interface Row {
   /** Success, or why not. */
@@ -32,6 +35,8 @@ interface Row {
   until?(d: Commanded, operand: number): boolean;
   /** What happens then. */
   finish?(d: Commanded, operand: number): void;
+  /** What CMDSTS says beside success. */
+  result?(operand: number): number;
 }
 
 /** Bits 15:0 of the operand are queues of the group of sixteen that bits 19:16 name. */
@@ -91,6 +96,12 @@ export const commands: Readonly<Record<number, Row>> = {
       for (const wq of named(d, operand)) d.resetQueue(wq);
     },
   },
+  // A handle is the index of its entry, so a refusal and the grant are one step.
+  [Command.requestInterruptHandle]: {
+    refuse: (d, operand) => d.requestHandle(operand & 0xffff, (operand >>> 16) & 1),
+    result: (operand) => operand & 0xffff,
+  },
+  [Command.releaseInterruptHandle]: { refuse: (d, operand) => d.releaseHandle(operand & 0xffff, (operand >>> 16) & 1) },
   [Command.drainPasid]: { refuse: refuseDisabled, until: (d, pasid) => d.quiet(-1, pasid) },
   [Command.abortPasid]: { refuse: refuseDisabled, run: (d, pasid) => d.abort(-1, pasid), until: (d, pasid) => d.quiet(-1, pasid) },
 };

@@ -14,7 +14,7 @@ import type { Op } from './op.js';
 import type { Clock, Trace, Upstream } from './ports.js';
 import { type Profile, sprDsa } from './profiles.js';
 import { WorkQueue, WqState } from './queue.js';
-import { BAR0_BYTES, deviceRegisters, type Registers, Table } from './registers.js';
+import { BAR0_BYTES, deviceRegisters, offeredCommands, type Registers, Table } from './registers.js';
 import * as spec from './spec/index.js';
 
 export interface DeviceOptions {
@@ -46,6 +46,8 @@ export class IdxdDevice {
   readonly #trace: Trace | undefined;
   readonly #command: number;
   readonly #deviceTlb: boolean;
+  /** One bit per command. */
+  readonly #commands: number;
   /** By queue; none without the option. */
   readonly #assemblies: readonly Assembly[];
   // state
@@ -65,6 +67,7 @@ export class IdxdDevice {
     this.#trace = options.trace;
     this.#deviceTlb = options.deviceTlb ?? true;
     this.#registers = deviceRegisters(profile);
+    this.#commands = offeredCommands(profile);
     this.#queues = Array.from({ length: profile.wqs }, (_, i) => new WorkQueue(i));
     this.#assemblies = options.assembleStores ? this.#queues.map(() => new Assembly()) : [];
     const portalBytes = 2 ** Math.ceil(Math.log2(profile.wqs * spec.Portal.bytesPerWq));
@@ -81,7 +84,7 @@ export class IdxdDevice {
       pasid: { width: 20, privileged: true },
       siov: { ims: profile.imsEntries > 0 },
     });
-    this.#interrupts = new Interrupts(this.#registers, this.function, profile.imsEntries, this.#trace);
+    this.#interrupts = new Interrupts(this.#registers, this.function, profile, this.#trace);
     this.#engines = new Engines({
       profile,
       clock: this.#clock,
@@ -118,6 +121,16 @@ export class IdxdDevice {
   }
   invalidate(): void {
     this.#tlb?.clear();
+  }
+
+  /**
+   * Takes all interrupt handles away, as when messages come to go elsewhere: software is told by INTCAUSE and vector 0, and requests them
+   * again. A descriptor that is fetched with an old one ends with 0x19; unconfirmed: one in progress still sends its interrupt.
+   */
+  revokeHandles(): void {
+    if (!this.profile.commandCapabilities) throw new TypeError('revokeHandles: a device without commandCapabilities has no handles to revoke');
+    this.#interrupts.reset();
+    this.#interrupts.misc('handlesRevoked');
   }
 
   /** Bytes and interrupts that crossed the device so far. */
@@ -262,7 +275,7 @@ export class IdxdDevice {
   #commandStarted(): void {
     if (!this.#active) return;
     const { code, operand } = this.#active;
-    const row = commands[code];
+    const row = (this.#commands >>> code) & 1 ? commands[code] : undefined;
     const halted = spec.GenSts.get.state(this.#registers.words, this.#registers.at('genSts')) === spec.GenSts.is.state.halt;
     const refusal = !row
       ? spec.CommandStatus.invalidCommand
@@ -285,15 +298,16 @@ export class IdxdDevice {
     const row = commands[code]!;
     if (row.until && !row.until(this.#commanded, operand)) return;
     row.finish?.(this.#commanded, operand);
-    this.#commandDone(spec.CommandStatus.success);
+    this.#commandDone(spec.CommandStatus.success, row.result?.(operand));
   }
 
-  #commandDone(error: number): void {
+  #commandDone(error: number, result = 0): void {
     const { code, operand, interrupt } = this.#active!;
     this.#active = undefined;
     const regs = this.#registers;
     regs.words[regs.at('cmdSts')] = 0;
     spec.CmdSts.set.error(regs.words, regs.at('cmdSts'), error);
+    spec.CmdSts.set.result(regs.words, regs.at('cmdSts'), result);
     this.#trace?.emit(Event.command, code, operand, error, 0);
     if (interrupt) this.#interrupts.misc('commandDone');
   }
@@ -345,6 +359,8 @@ export class IdxdDevice {
       quiet: (index, pasid) =>
         this.#queues.every((wq) => (index >= 0 && wq.index !== index) || (pasid < 0 ? wq.occupancy === 0 : !wq.holds(pasid))) &&
         !this.#engines.busy(index, pasid),
+      requestHandle: (index, ims) => this.#interrupts.request(index, ims),
+      releaseHandle: (handle, ims) => this.#interrupts.release(handle, ims),
     } satisfies Commanded;
   })();
 
@@ -477,6 +493,7 @@ export class IdxdDevice {
   #powerOn(): void {
     this.#tlb?.clear();
     this.#engines.reset();
+    this.#interrupts.reset();
     for (const assembly of this.#assemblies) assembly.reset();
     for (const wq of this.#queues) {
       wq.resize(0);

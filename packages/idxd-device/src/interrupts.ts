@@ -2,6 +2,7 @@
 import { Event, MessageStore } from '@siov/layout/events';
 import type { PciFunction } from '@siov/pci-core';
 import type { Trace, Upstream } from './ports.js';
+import type { Profile } from './profiles.js';
 import type { Registers } from './registers.js';
 import * as spec from './spec/index.js';
 
@@ -13,17 +14,23 @@ export class Interrupts {
   readonly #registers: Registers;
   readonly #fn: PciFunction;
   readonly #imsEntries: number;
+  /** Which handles software holds, by table; none where handles are not asked for. */
+  readonly #held: readonly [msix: Uint8Array, ims: Uint8Array] | undefined;
+  readonly #limit: number;
   // ports
   readonly #trace: Trace | undefined;
   upstream: Upstream | undefined;
   // state
   msixSent = 0;
   imsSent = 0;
+  #handles = 0;
 
-  constructor(registers: Registers, fn: PciFunction, imsEntries: number, trace: Trace | undefined) {
+  constructor(registers: Registers, fn: PciFunction, profile: Profile, trace: Trace | undefined) {
     this.#registers = registers;
     this.#fn = fn;
-    this.#imsEntries = imsEntries;
+    this.#imsEntries = profile.imsEntries;
+    this.#held = profile.commandCapabilities ? [new Uint8Array(profile.msixVectors), new Uint8Array(profile.imsEntries)] : undefined;
+    this.#limit = profile.interruptHandles ?? profile.msixVectors + profile.imsEntries;
     this.#trace = trace;
     fn.msix!.send = (address, data) => {
       this.msixSent++;
@@ -42,10 +49,34 @@ export class Interrupts {
     const { words } = this.#registers;
     const table = byIms ? ims.get : permission;
     if (handle >= (byIms ? this.#imsEntries : this.#fn.msix!.vectors)) return false;
+    if (this.#held && !this.#held[byIms ? 1 : 0][handle]) return false;
     const at = this.#registers.at(byIms ? 'ims' : 'msixPermission', handle);
     if (table.ignore(words, at)) return true;
     // unconfirmed: an entry without a PASID serves descriptors without one only.
     return table.pasidEnable(words, at) ? table.pasid(words, at) === pasid : pasid < 0;
+  }
+
+  /** unconfirmed: that an entry which has a handle is given the same one again. */
+  request(index: number, byIms: number): spec.CommandStatus {
+    const held = this.#held![byIms ? 1 : 0];
+    if (index >= held.length) return spec.CommandStatus.interruptTableIndex;
+    if (held[index]) return spec.CommandStatus.success;
+    if (this.#handles >= this.#limit) return spec.CommandStatus.noInterruptHandle;
+    held[index] = 1;
+    this.#handles++;
+    return spec.CommandStatus.success;
+  }
+  release(handle: number, byIms: number): spec.CommandStatus {
+    const held = this.#held![byIms ? 1 : 0];
+    if (!held[handle]) return spec.CommandStatus.interruptHandleNotAllocated;
+    held[handle] = 0;
+    this.#handles--;
+    return spec.CommandStatus.success;
+  }
+  /** Nobody holds a handle any more. */
+  reset(): void {
+    this.#handles = 0;
+    for (const held of this.#held ?? []) held.fill(0);
   }
 
   completion(handle: number, byIms: number): void {

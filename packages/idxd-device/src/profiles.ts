@@ -30,6 +30,13 @@ export interface Profile {
   readonly drainReadback?: boolean;
   /** Each queue says which operations it takes: WQCFG has 64 bytes (WQCAP; default false). */
   readonly operationConfig?: boolean;
+  /**
+   * Commands are announced in CMDCAP, and interrupt handles are requested and released (GENCAP; default false: the handle is the index of the
+   * table entry, without asking).
+   */
+  readonly commandCapabilities?: boolean;
+  /** How many interrupt handles there are at a time, of both tables together; default: one for each entry. */
+  readonly interruptHandles?: number;
   /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
   readonly longPatternFlag?: number;
   /**
@@ -82,8 +89,8 @@ export const sprDsa: Profile = {
 };
 
 /**
- * Granite Rapids-D: DSA 2.0 with its two further operations, a choice of operations by queue, and drains that read back. There is no event
- * log. unconfirmed: the numbers of queues, engines and entries, which are those of Sapphire Rapids here.
+ * Granite Rapids-D: DSA 2.0 with its two further operations, a choice of operations by queue, drains that read back, and interrupt handles
+ * that are requested. There is no event log. unconfirmed: the numbers of queues, engines and entries, which are those of Sapphire Rapids here.
  */
 export const gnrD: Profile = {
   ...sprDsa,
@@ -93,5 +100,6 @@ export const gnrD: Profile = {
   operations: [...dsa1, Opcode.translationFetch, Opcode.dixGenerate],
   drainReadback: true,
   operationConfig: true,
+  commandCapabilities: true,
   longPatternFlag: Flag.fillLongPattern,
 };

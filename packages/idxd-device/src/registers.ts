@@ -7,6 +7,13 @@ import * as spec from './spec/index.js';
 export const Table = { msixPermission: 0x300, groupConfig: 0x400, wqConfig: 0x800, msix: 0x2000, pba: 0x3000, ims: 0x8000 } as const;
 export const BAR0_BYTES = 0x1_0000;
 
+/** One bit per command: what CMDCAP says, or would if it were there. */
+export const offeredCommands = (p: Profile): number =>
+  Object.values(spec.Command).reduce(
+    (bits, code) => (code < spec.Command.requestInterruptHandle || p.commandCapabilities ? bits | (1 << code) : bits),
+    0,
+  );
+
 const build = (p: Profile) => {
   const words = (layout: { bytes: number }, fill: (w: Uint32Array) => void): number[] => {
     const w = new Uint32Array(layout.bytes / 4);
@@ -29,6 +36,7 @@ const build = (p: Profile) => {
         genCap.overlappingCopy(w, 0, p.overlappingCopy ? 1 : 0);
         genCap.cacheControlMemory(w, 0, p.cacheControlMemory === false ? 0 : 1);
         genCap.cacheControlFlush(w, 0, p.cacheControlFlush === false ? 0 : 1);
+        genCap.commandCapabilities(w, 0, p.commandCapabilities ? 1 : 0);
         genCap.destinationReadback(w, 0, p.destinationReadback === false ? 0 : 1);
         genCap.drainReadback(w, 0, p.drainReadback ? 1 : 0);
         genCap.maxTransferShift(w, 0, p.maxTransferShift);
@@ -83,7 +91,7 @@ const build = (p: Profile) => {
     intCause: { offset: spec.Register.intCause, layout: spec.IntCause },
     cmd: { offset: spec.Register.cmd, layout: spec.Cmd },
     cmdSts: { offset: spec.Register.cmdSts, layout: spec.CmdSts },
-    cmdCap: { offset: spec.Register.cmdCap, layout: spec.CmdCap },
+    cmdCap: { offset: spec.Register.cmdCap, layout: spec.CmdCap, reset: [p.commandCapabilities ? offeredCommands(p) : 0] },
     swError: { offset: spec.Register.swError, layout: spec.SwError },
     msixPermission: { offset: Table.msixPermission, layout: spec.MsixPermission, count: p.msixVectors },
     groupConfig: { offset: Table.groupConfig, layout: spec.GroupCfg, count: p.groups },

@@ -52,5 +52,7 @@ export type CommandStatus = (typeof CommandStatus)[keyof typeof CommandStatus];
 /** Errors in SWERROR beyond the completion status codes. */
 export const SoftwareError = { pciConfigChanged: 0x51, commandWhileActive: 0x52 } as const;
 
+/** Operand of the commands that name an entry of an interrupt table, or the handle that stands for it. */
+export const handleOperand = (entry: number, table: 'msix' | 'ims'): number => entry | (table === 'ims' ? 1 << 16 : 0);
 /** Operand of the commands that name queues by bitmap: sixteen queues in bits 15:0, which sixteen in bits 19:16. */
 export const wqOperand = (wq: number): number => (1 << (wq & 15)) | ((wq >>> 4) << 16);
