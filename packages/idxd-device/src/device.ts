@@ -9,6 +9,7 @@ import { type Commanded, commands } from './commands.js';
 import { type DeviceCosts, noCosts } from './costs.js';
 import { DeviceTlb } from './device-tlb.js';
 import { Counter, Engines } from './engine.js';
+import { describeError, EventLog } from './event-log.js';
 import { Interrupts } from './interrupts.js';
 import type { Op } from './op.js';
 import type { Clock, Trace, Upstream } from './ports.js';
@@ -54,6 +55,7 @@ export class IdxdDevice {
   readonly #registers: Registers;
   readonly #queues: readonly WorkQueue[];
   readonly #interrupts: Interrupts;
+  readonly #eventLog: EventLog;
   readonly #engines: Engines;
   #tlb: DeviceTlb | undefined;
   /** The command in progress, until its condition holds. */
@@ -85,6 +87,7 @@ export class IdxdDevice {
       siov: { ims: profile.imsEntries > 0 },
     });
     this.#interrupts = new Interrupts(this.#registers, this.function, profile, this.#trace);
+    this.#eventLog = new EventLog(this.#registers, this.#interrupts, profile);
     this.#engines = new Engines({
       profile,
       clock: this.#clock,
@@ -112,7 +115,7 @@ export class IdxdDevice {
     const { a, b, c } = this.#engines.io;
     this.#tlb = this.#deviceTlb ? new DeviceTlb(upstream, [a, b, c]) : undefined;
     this.#engines.connect(this.#tlb ?? upstream);
-    this.#interrupts.upstream = upstream;
+    this.#interrupts.upstream = this.#eventLog.upstream = upstream;
   }
 
   // What the remapping unit tells an endpoint.
@@ -236,7 +239,7 @@ export class IdxdDevice {
     // Configuration is locked while what it configures is enabled.
     const ofQueue = slot.row === 'wqOperations' || (slot.row === 'wqConfig' && slot.word * 4 !== ALWAYS_WRITABLE);
     const locked =
-      slot.row === 'genCfg' || slot.row === 'groupConfig'
+      slot.row === 'genCfg' || slot.row === 'eventLogCfg' || slot.row === 'groupConfig'
         ? spec.GenSts.get.state(regs.words, regs.at('genSts')) !== 0
         : ofQueue && this.#queues[slot.index]!.state !== WqState.disabled;
     if (locked) return;
@@ -326,7 +329,10 @@ export class IdxdDevice {
       },
       checkDevice: () => this.#checkDevice(),
       checkQueue: (wq) => this.#checkQueue(wq),
-      enableDevice: () => this.#state('enabled'),
+      enableDevice: () => {
+        this.#eventLog.begin();
+        this.#state('enabled');
+      },
       disableDevice: () => {
         for (const wq of this.#queues) wq.state = WqState.disabled;
         this.#state('disabled');
@@ -367,6 +373,7 @@ export class IdxdDevice {
   /** Group and size rules. unconfirmed: which of the four group errors is which, and their order. */
   #checkDevice(): spec.CommandStatus {
     const { words } = this.#registers;
+    if (!this.#eventLog.valid) return spec.CommandStatus.configuration;
     let sizes = 0;
     for (const wq of this.#queues) sizes += cfg.size(words, this.#registers.at('wqConfig', wq.index));
     if (sizes > this.profile.totalWqSize) return spec.CommandStatus.wqSizes;
@@ -447,32 +454,21 @@ export class IdxdDevice {
 
   // --- errors and resets
 
-  /** SWERROR keeps the first error; later ones set overflow. */
+  /** The event log takes errors of descriptors. SWERROR keeps the first of the others, and of those that the log has no room for; later ones set overflow. */
   #softwareError(error: number, op?: Op): void {
     const { words } = this.#registers;
     const at = this.#registers.at('swError');
     this.counters[Counter.softwareErrors]!++;
     this.#trace?.emit(Event.softwareError, error, op?.wq ?? -1, op?.opcode ?? -1, op?.pasid ?? -1);
+    // unconfirmed: errors of no descriptor are SWERROR's even with an event log.
+    if (op && this.#eventLog.take(error, op)) return;
     const put = spec.SwError.set;
     if (spec.SwError.get.valid(words, at)) put.overflow(words, at, 1);
     else {
       words.fill(0, at, at + spec.SwError.bytes / 4);
       put.valid(words, at, 1);
       put.error(words, at, error & 0x7f);
-      if (op) {
-        put.descriptorValid(words, at, 1);
-        put.wqValid(words, at, 1);
-        put.wq(words, at, op.wq);
-        put.operation(words, at, op.opcode);
-        if (op.pasid >= 0) put.pasid(words, at, op.pasid);
-        put.privileged(words, at, op.access & 2 ? 1 : 0);
-        put.batch(words, at, op.inBatch);
-        put.batchIndex(words, at, op.batchIndex);
-        put.write(words, at, error & 0x80 || error === spec.Status.recordFault ? 1 : 0);
-        if (error === spec.Status.invalidFlags) put.invalidFlags(words, at, op.value);
-        put.addressLow(words, at, op.faultLow);
-        put.addressHigh(words, at, op.faultHigh);
-      }
+      if (op) describeError(put, words, at, error, op);
     }
     if (spec.GenCtrl.get.softwareErrorInterrupt(words, this.#registers.at('genCtrl'))) this.#interrupts.misc('softwareError');
   }

@@ -396,21 +396,10 @@ export class Engines {
     const d = op.descriptor;
     const answer = this.#io.upstream.acquire(op.access | DmaAccess.write, op.pasid, d[3]! | 0, d[2]! | 0, RECORD_BYTES, c);
     if (answer !== 0) {
-      op.faultHigh = d[3]! | 0;
-      op.faultLow = d[2]! | 0;
       this.#p.softwareError(Status.recordFault, op);
       return;
     }
-    const { words } = c;
-    const at = c.offset >>> 2;
-    words[at + 1] = op.completed;
-    words[at + 2] = op.faultLow;
-    words[at + 3] = op.faultHigh;
-    words[at + 4] = op.value;
-    words[at + 5] = words[at + 6] = words[at + 7] = 0;
-    if (op.tagged) words.set(op.tags, at + 5);
-    // The status byte last: a poller that sees it sees the rest.
-    words[at] = op.status | (op.result << 8);
+    op.putRecord(c.words, c.offset >>> 2);
     this.#io.upstream.commit(c);
   }
 

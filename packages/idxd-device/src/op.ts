@@ -101,6 +101,16 @@ export class Op {
     this.remaining -= bytes;
     this.completed += bytes;
   }
+  /** The completion record. The status byte last: a poller that sees it sees the rest. */
+  putRecord(words: Uint32Array, at: number): void {
+    words[at + 1] = this.completed;
+    words[at + 2] = this.faultLow;
+    words[at + 3] = this.faultHigh;
+    words[at + 4] = this.value;
+    words[at + 5] = words[at + 6] = words[at + 7] = 0;
+    if (this.tagged) words.set(this.tags, at + 5);
+    words[at] = this.status | (this.result << 8);
+  }
   end(status: number): number {
     this.status = status;
     return Step.done;

@@ -35,6 +35,8 @@ export interface Profile {
    * table entry, without asking).
    */
   readonly commandCapabilities?: boolean;
+  /** The event log's entries have 32 bytes times two to this (GENCAP; 1 for DSA); 0 (default): there is no event log. */
+  readonly eventLogSize?: 0 | 1;
   /** How many interrupt handles there are at a time, of both tables together; default: one for each entry. */
   readonly interruptHandles?: number;
   /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
@@ -89,8 +91,8 @@ export const sprDsa: Profile = {
 };
 
 /**
- * Granite Rapids-D: DSA 2.0 with its two further operations, a choice of operations by queue, drains that read back, and interrupt handles
- * that are requested. There is no event log. unconfirmed: the numbers of queues, engines and entries, which are those of Sapphire Rapids here.
+ * Granite Rapids-D: DSA 2.0 with its two further operations, a choice of operations by queue, drains that read back, interrupt handles
+ * that are requested, and an event log. unconfirmed: the numbers of queues, engines and entries, which are those of Sapphire Rapids here.
  */
 export const gnrD: Profile = {
   ...sprDsa,
@@ -101,5 +103,6 @@ export const gnrD: Profile = {
   drainReadback: true,
   operationConfig: true,
   commandCapabilities: true,
+  eventLogSize: 1,
   longPatternFlag: Flag.fillLongPattern,
 };

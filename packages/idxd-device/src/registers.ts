@@ -37,6 +37,7 @@ const build = (p: Profile) => {
         genCap.cacheControlMemory(w, 0, p.cacheControlMemory === false ? 0 : 1);
         genCap.cacheControlFlush(w, 0, p.cacheControlFlush === false ? 0 : 1);
         genCap.commandCapabilities(w, 0, p.commandCapabilities ? 1 : 0);
+        genCap.eventLogSize(w, 0, p.eventLogSize ?? 0);
         genCap.destinationReadback(w, 0, p.destinationReadback === false ? 0 : 1);
         genCap.drainReadback(w, 0, p.drainReadback ? 1 : 0);
         genCap.maxTransferShift(w, 0, p.maxTransferShift);
@@ -93,6 +94,9 @@ const build = (p: Profile) => {
     cmdSts: { offset: spec.Register.cmdSts, layout: spec.CmdSts },
     cmdCap: { offset: spec.Register.cmdCap, layout: spec.CmdCap, reset: [p.commandCapabilities ? offeredCommands(p) : 0] },
     swError: { offset: spec.Register.swError, layout: spec.SwError },
+    // Without an event log they are there and do nothing.
+    eventLogCfg: { offset: spec.Register.eventLogCfg, layout: spec.EventLogCfg },
+    eventLogSts: { offset: spec.Register.eventLogSts, layout: spec.EventLogSts },
     msixPermission: { offset: Table.msixPermission, layout: spec.MsixPermission, count: p.msixVectors },
     groupConfig: { offset: Table.groupConfig, layout: spec.GroupCfg, count: p.groups },
     wqConfig: { offset: Table.wqConfig, layout: spec.WqCfg, count: p.wqs, stride },

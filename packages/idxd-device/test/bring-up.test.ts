@@ -102,6 +102,14 @@ function linux(m: Machine, pasid: number): Queue {
     w4(groupTable + group * 64 + 40, group === 0 ? (1 << 3) | (bits(groupCap, 15, 8) << 20) : 0);
     w4(groupTable + group * 64 + 44, 0);
   }
+  if (bits(genCap, 14, 13)) {
+    w4(0xe0, 0x8_0000);
+    w4(0xe4, 0);
+    w4(0xe8, 64);
+    w4(0xec, 0);
+    w4(0x88, r4(0x88) | 4);
+    w4(0x80, r4(0x80) | (1 << 13));
+  }
   /** A command that vector 0 tells the end of. */
   const interrupted = (value: number): number => {
     const before = m.messages.length;

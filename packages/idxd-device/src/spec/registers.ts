@@ -101,6 +101,40 @@ export const SwError = /* @__PURE__ */ layout('SWERROR', 32, {
   20: { addressHigh: ro('31:0') },
 });
 
+/** Where the event log is; its pages and size are writable while the device is disabled. */
+export const EventLogCfg = /* @__PURE__ */ layout('EVLCFG', 16, {
+  0: { pasidEnable: '0', privileged: '1', baseLow: '31:12' },
+  4: { baseHigh: '31:0' },
+  /** In entries, from 64 on. The PASID has 20 bits from bit 16 of this quadword on. */
+  8: { size: '15:0', pasidLow: '31:16' },
+  12: { pasidHigh: '3:0' },
+});
+export const EVENT_LOG_MIN = 0x40;
+/** Software moves the head, the device the tail. */
+export const EventLogSts = /* @__PURE__ */ layout('EVLSTATUS', 8, { 0: { head: '15:0' }, 4: { tail: ro('15:0'), interruptPending: rw1c('30') } });
+/** An event: as SWERROR, and behind it the completion record that could not be written. */
+export const EventLogEntry = /* @__PURE__ */ layout('event log entry', 64, {
+  0: {
+    descriptorValid: '2',
+    wqValid: '3',
+    batch: '4',
+    write: '5',
+    privileged: '6',
+    errorInfoValid: '7',
+    error: '15:8',
+    wq: '23:16',
+    batchId: '31:24',
+    operation: '39:32',
+    pasid: '59:40',
+  },
+  8: { batchIndex: '15:0' },
+  /** For 0x19 the handle. */
+  12: { invalidFlags: '31:0' },
+  16: { addressLow: '31:0' },
+  20: { addressHigh: '31:0' },
+  32: { record: '7:0' },
+});
+
 /** WQCFG, one per work queue: table + queue * (32 << WQCAP.configSize). Writable while the queue is disabled. */
 export const WqCfg = /* @__PURE__ */ layout('WQCFG', 32, {
   0: { size: '15:0' },
@@ -167,6 +201,8 @@ export const Register = {
   cmdSts: 0xa8,
   cmdCap: 0xb0,
   swError: 0xc0,
+  eventLogCfg: 0xe0,
+  eventLogSts: 0xf0,
 } as const;
 
 /** Portals: four pages per queue in BAR 2, by protection and interrupt table. Any 64-byte slot of a page is the same portal. */
