@@ -13,6 +13,7 @@ import type { Clock, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { descriptors, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
+import { unconnected } from './unconnected.js';
 import { Window } from './window.js';
 
 /** Descriptors in progress per engine. unconfirmed: bits 39:32 of GENCAP in older revisions say 64. */
@@ -82,7 +83,7 @@ export class Engines {
     const { profile, clock, costs } = ports;
     const [a, b, c] = [extent(), extent(), extent()];
     const windows = { source: new Window(a), target: new Window(b), other: new Window(c) };
-    this.#io = { upstream: undefined as unknown as Upstream, a, b, c, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
+    this.#io = { upstream: unconnected, a, b, c, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
     for (let id = 0; id < profile.engines * IN_FLIGHT; id++) this.#pool.push(new Op(id));
     this.#idle.push(...this.#pool);
     this.#free = new Float64Array(profile.engines);

@@ -6,6 +6,7 @@ import type { Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import type { Registers } from './registers.js';
 import * as spec from './spec/index.js';
+import { unconnected } from './unconnected.js';
 
 const cfg = spec.EventLogCfg.get;
 const status = spec.EventLogSts;
@@ -19,7 +20,7 @@ export class EventLog {
   readonly #entryBytes: number;
   readonly #extent = extent();
   // ports
-  upstream: Upstream | undefined;
+  upstream: Upstream = unconnected;
 
   constructor(registers: Registers, interrupts: Interrupts, profile: Profile) {
     this.#registers = registers;
@@ -43,7 +44,7 @@ export class EventLog {
 
   /** Logs one error of a descriptor; false when there is no log, no room, or no such memory: then it is SWERROR's. */
   take(error: number, op: Op): boolean {
-    if (!this.enabled || !this.upstream) return false;
+    if (!this.enabled) return false;
     const { words } = this.#registers;
     const at = this.#registers.at('eventLogCfg');
     const sts = this.#registers.at('eventLogSts');

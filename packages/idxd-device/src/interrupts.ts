@@ -5,6 +5,7 @@ import type { Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import type { Registers } from './registers.js';
 import * as spec from './spec/index.js';
+import { unconnected } from './unconnected.js';
 
 const ims = spec.ImsEntry;
 const permission = spec.MsixPermission.get;
@@ -19,7 +20,7 @@ export class Interrupts {
   readonly #limit: number;
   // ports
   readonly #trace: Trace | undefined;
-  upstream: Upstream | undefined;
+  upstream: Upstream = unconnected;
   // state
   msixSent = 0;
   imsSent = 0;
@@ -107,6 +108,6 @@ export class Interrupts {
   #send(address: number, data: number, store: number): void {
     if (!this.#fn.busMaster) return; // messages are memory writes
     this.#trace?.emit(Event.message, this.#fn.requesterId, address, data, store);
-    this.upstream?.message(address, data);
+    this.upstream.message(address, data);
   }
 }

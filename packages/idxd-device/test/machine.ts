@@ -35,7 +35,15 @@ export interface WqOptions {
  * PASIDs in `strangers` reach nothing. Driven through MMIO and portals only.
  */
 export function machine(
-  options: { profile?: Profile; costs?: Partial<DeviceCosts>; bytes?: number; trafficClassB?: number; trace?: Trace; assembleStores?: boolean } = {},
+  options: {
+    profile?: Profile;
+    costs?: Partial<DeviceCosts>;
+    bytes?: number;
+    trafficClassB?: number;
+    trace?: Trace;
+    assembleStores?: boolean;
+    unconnected?: boolean;
+  } = {},
 ) {
   const clock = new Clock();
   const bytes = new Uint8Array(options.bytes ?? 1 << 20);
@@ -76,7 +84,7 @@ export function machine(
     ...(options.trace ? { trace: options.trace } : {}),
     ...(options.assembleStores ? { assembleStores: true } : {}),
   });
-  device.connect(upstream);
+  if (!options.unconnected) device.connect(upstream);
   const fn = device.function;
   const bar0 = fn.barMmio(0)!;
   const bar2 = fn.barMmio(2)!;

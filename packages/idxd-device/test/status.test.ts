@@ -151,3 +151,11 @@ describe('completion status', () => {
     expect(Object.keys(Status).filter((name) => !raised.has(name))).toEqual(['none', 'hardwareError1', 'hardwareError2']);
   });
 });
+
+test('a device whose way to memory is not connected gets Unsupported Request: the error is in SWERROR, nothing is thrown', () => {
+  const m = machine({ unconnected: true });
+  m.start({});
+  m.submit(m.descriptor(Opcode.memmove, { ...move, size: 64 }));
+  m.run();
+  expect(m.device.describe().swError).toMatchObject({ valid: 1, error: Status.recordFault, wq: 0 });
+});
