@@ -9,6 +9,7 @@ import type { Frames, IrqParent, Mm, Mmio, PhysicalMap, Trace, Vectors, Waiter }
 import { ExtendedCapability } from '../spec/capabilities.js';
 import { RootTable } from '../spec/registers.js';
 import { ContextEntry, RootEntry } from '../spec/structures.js';
+import { DmaSpace } from './dma.js';
 import { type AttachableDomain, type Attachment, DomainContext, FirstStageOnSecond, PassThroughDomain, SecondStageDomain } from './domains.js';
 import { FaultHandler, PageRequestHandlerQueue } from './events.js';
 import { Hardware } from './hardware.js';
@@ -44,6 +45,7 @@ interface Device {
   readonly table: PasidTable;
   /** By PASID; NO_PASID is the RID. */
   readonly attached: Map<number, { readonly domain: AttachableDomain; readonly at: Attachment }>;
+  dma: { readonly space: DmaSpace; readonly domain: PagingDomain } | undefined;
 }
 const CONTEXT_WORDS = 8;
 
@@ -138,7 +140,7 @@ export class IommuDriver {
     set.deviceTlbEnable(words, at, usable.ats ? 1 : 0);
     set.pageRequestEnable(words, at, usable.pri ? 1 : 0);
     set.present(words, at, 1);
-    this.devices.set(requesterId, { requesterId, capabilities: usable, table, attached: new Map() });
+    this.devices.set(requesterId, { requesterId, capabilities: usable, table, attached: new Map(), dma: undefined });
     // In caching mode the absence of the entry may be cached, under domain id 0.
     if (hardware.cachingMode) {
       this.queue.context(requesterId);
@@ -160,6 +162,7 @@ export class IommuDriver {
     if (device.capabilities.ats) this.queue.deviceTlb(requesterId, NO_PASID);
     this.queue.flush();
     device.table.free();
+    device.dma?.domain.free();
     this.devices.delete(requesterId);
   }
 
@@ -189,6 +192,17 @@ export class IommuDriver {
     const failed = this.setUp(device, NO_PASID, known(domain));
     if (failed && before) this.setUp(device, NO_PASID, before);
     return failed;
+  }
+
+  /** The kernel's own DMA of a function: its RID is attached to an address space for it, which is made once. Undefined: it cannot be. */
+  dma(requesterId: number): DmaSpace | undefined {
+    const device = this.devices.get(requesterId);
+    if (!device) return undefined;
+    if (!device.dma) {
+      const domain = this.pagingDomain();
+      device.dma = { space: new DmaSpace(this.hardware, domain), domain };
+    }
+    return this.attach(requesterId, device.dma.domain) === 0 ? device.dma.space : undefined;
   }
 
   /** Attaches a PASID of a function. 0 or -errno: EBUSY when it is attached already. */

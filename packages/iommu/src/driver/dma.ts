@@ -1,0 +1,91 @@
+/**
+ * The kernel's own DMA: memory that a function reaches without a PASID, through a second stage of its own that is made at the first use. Linux
+ * dma_alloc_coherent, dma_map_page over drivers/iommu/dma-iommu.c.
+ */
+import { Errno, Prot } from '@siov/layout/uapi';
+import type { Hardware } from './hardware.js';
+import type { PagingDomain } from './types.js';
+
+/** Memory of the kernel that a device sees. */
+export interface CoherentMemory {
+  /** Where the device finds it, in bytes; page-aligned. */
+  readonly iova: number;
+  /** First page frame; the frames behind it are contiguous. */
+  readonly frame: number;
+  /** The bytes as words, from index 0 on. */
+  readonly words: Uint32Array;
+  free(): void;
+}
+
+const PAGE = 4096;
+/** Addresses are given out downwards from below the interrupt range (0xFEE0_0000); what comes back is kept by size. */
+const TOP = 0xfee0_0000 / PAGE;
+
+export class DmaSpace {
+  // fixed
+  readonly #hardware: Hardware;
+  readonly #domain: PagingDomain;
+  // state
+  #next = TOP;
+  readonly #freed = new Map<number, number[]>();
+
+  constructor(hardware: Hardware, domain: PagingDomain) {
+    this.#hardware = hardware;
+    this.#domain = domain;
+  }
+
+  /** Maps `frames` contiguous page frames. Its IOVA in bytes, or -errno. `prot`: Prot.READ | Prot.WRITE, as the device may. */
+  map(frame: number, frames: number, prot: number = Prot.READ | Prot.WRITE): number {
+    const order = orderOf(frames);
+    const page = this.#freed.get(order)?.pop() ?? this.#take(order);
+    if (page < 0) return page;
+    const error = this.#domain.map(page * PAGE, frame, frames, prot);
+    if (error === 0) return page * PAGE;
+    this.#release(page, order);
+    return error;
+  }
+  /** Takes a mapping away, invalidated when it returns. */
+  unmap(iova: number, frames: number): void {
+    this.#domain.unmap(iova, frames * PAGE);
+    this.#release(iova / PAGE, orderOf(frames));
+  }
+  /** Zeroed memory that kernel and device share; undefined when there is none. */
+  alloc(bytes: number): CoherentMemory | undefined {
+    const order = orderOf(Math.ceil(bytes / PAGE));
+    const frames = 2 ** order;
+    const frame = this.#hardware.alloc(order);
+    if (frame < 0) return undefined;
+    const iova = this.map(frame, frames);
+    if (iova < 0) {
+      this.#hardware.free(frame, order);
+      return undefined;
+    }
+    const at = this.#hardware.at(frame);
+    const words = this.#hardware.words.subarray(at, at + frames * (PAGE / 4));
+    return {
+      iova,
+      frame,
+      words,
+      free: () => {
+        this.unmap(iova, frames);
+        this.#hardware.free(frame, order);
+      },
+    };
+  }
+
+  /** Naturally aligned, so that large pages fit. */
+  #take(order: number): number {
+    const size = 2 ** order;
+    const page = Math.floor((this.#next - size) / size) * size;
+    if (page <= 0) return -Errno.ENOSPC;
+    this.#next = page;
+    return page;
+  }
+  #release(page: number, order: number): void {
+    const list = this.#freed.get(order);
+    if (list) list.push(page);
+    else this.#freed.set(order, [page]);
+  }
+}
+
+const orderOf = (frames: number): number => Math.ceil(Math.log2(Math.max(frames, 1)));
