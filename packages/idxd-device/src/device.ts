@@ -136,6 +136,20 @@ export class IdxdDevice {
     this.#interrupts.misc('handlesRevoked');
   }
 
+  /**
+   * A fault on demand: the device stops as after a fatal error of its own, and asks for `reset`. Software is told by INTCAUSE bit 4 and
+   * vector 0 when it enabled that (GENCTRL).
+   */
+  injectHalt(reset: keyof typeof spec.GenSts.is.reset): void {
+    if (!(reset in spec.GenSts.is.reset)) throw new TypeError(`injectHalt: reset is ${Object.keys(spec.GenSts.is.reset).join(', ')}, not ${reset}`);
+    this.#stop(reset);
+  }
+  /** A fault on demand: an error of no descriptor (8 bits) in SWERROR, as the device reports its own. */
+  injectSoftwareError(error: number): void {
+    if (!(Number.isInteger(error) && error > 0 && error < 0x80)) throw new RangeError(`injectSoftwareError: error is 1 to 0x7f, not ${error}`);
+    this.#softwareError(error);
+  }
+
   /** Bytes and interrupts that crossed the device so far. */
   get traffic(): {
     readonly bytesRead: number;
@@ -476,8 +490,11 @@ export class IdxdDevice {
   /** Fatal: the device stops until it is reset. */
   #halt(error: number): void {
     this.#softwareError(error);
+    this.#stop('functionLevel');
+  }
+  #stop(reset: keyof typeof spec.GenSts.is.reset): void {
     this.#state('halt');
-    spec.GenSts.set.reset(this.#registers.words, this.#registers.at('genSts'), spec.GenSts.is.reset.functionLevel);
+    spec.GenSts.set.reset(this.#registers.words, this.#registers.at('genSts'), spec.GenSts.is.reset[reset]);
     for (const wq of this.#queues) {
       wq.discard();
       wq.state = WqState.disabled;
