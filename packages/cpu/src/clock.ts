@@ -24,6 +24,7 @@ export class Clock {
   private order = new Float64Array(ROOM);
   private handlerOf = new Int32Array(ROOM);
   private argumentOf = new Float64Array(ROOM);
+  private readonly works: (() => void)[] = [];
   /** Events run since the start. */
   events = 0;
 
@@ -32,9 +33,9 @@ export class Clock {
     return this.time[0]!;
   }
 
-  /** How many events wait. */
+  /** How many events and pieces of work wait. */
   get pending(): number {
-    return this.size;
+    return this.size + this.works.length;
   }
 
   /** Registers a handler once; its number goes to `after`. */
@@ -61,8 +62,22 @@ export class Clock {
     this.time[0] = this.time[0]! + ns;
   }
 
-  /** Runs all events due by now, also those that they schedule; returns whether any ran. */
+  /** Leaves work to a worker thread: it runs once no event does, in the order given, and may wait. What an event cannot do itself. */
+  defer(work: () => void): void {
+    if (typeof work !== 'function') throw new TypeError('work: a function');
+    this.works.push(work);
+  }
+
+  /** Runs all events due by now, also those that they schedule, and the work that they leave; returns whether any ran. */
   pump(): boolean {
+    const ran = this.runEvents();
+    return this.works.length > 0 ? this.runWorks() : ran;
+  }
+  private runWorks(): true {
+    for (let work = this.works.shift(); work; work = this.works.shift()) work();
+    return true;
+  }
+  private runEvents(): boolean {
     if (this.pumping) throw new ReentryError('pump');
     const limit = this.time[0]!;
     if (this.size === 0 || this.due[this.heap[0]!]! > limit) return false;
@@ -87,6 +102,7 @@ export class Clock {
   /** Nobody has anything to do now: goes to the next event and runs what is due there; false when there is none. */
   idle(): boolean {
     if (this.pumping) throw new ReentryError('idle');
+    if (this.works.length > 0) return this.runWorks();
     if (this.size === 0) return false;
     const next = this.due[this.heap[0]!]!;
     if (next > this.time[0]!) this.time[0] = next;

@@ -95,3 +95,28 @@ test('delays and handlers are checked', () => {
   for (const ns of [-1, Number.NaN, Number.POSITIVE_INFINITY]) expect(() => clock.after(ns, handler, 0)).toThrow(/ns/);
   expect(() => clock.after(1, 7, 0)).toThrow(/handler/);
 });
+
+test('work that events leave runs after them, in order, and may wait', () => {
+  const clock = new Clock();
+  const ran: string[] = [];
+  let answered = false;
+  const answer = clock.handler(() => {
+    answered = true;
+  });
+  const event = clock.handler((n) => {
+    ran.push(`event ${n}`);
+    clock.defer(() => {
+      ran.push(`work ${n}`);
+      if (n !== 1) return;
+      clock.after(100, answer, 0);
+      ran.push(`waited ${clock.wait(() => answered)}`);
+    });
+  });
+  clock.after(0, event, 1);
+  clock.after(0, event, 2);
+  expect(clock.pump()).toBe(true);
+  expect(ran).toEqual(['event 1', 'event 2', 'work 1', 'work 2', 'waited true']);
+  clock.defer(() => ran.push('alone'));
+  expect([clock.pending, clock.idle(), clock.idle(), ran.at(-1)]).toEqual([1, true, false, 'alone']);
+  expect(() => clock.defer(1 as never)).toThrow(TypeError);
+});
