@@ -11,6 +11,7 @@ import { unconnected } from './unconnected.js';
 const cfg = spec.EventLogCfg.get;
 const status = spec.EventLogSts;
 const put = spec.EventLogEntry.set;
+const info = spec.EventInformation.set;
 const RECORD_WORD = 8;
 
 export class EventLog {
@@ -74,11 +75,19 @@ export class EventLog {
     const e = offset >>> 2;
     words.fill(0, e, e + this.#entryBytes / 4);
     describeError(put, words, e, error, op);
-    // unconfirmed: errors about memory have no further information here (which operand, which interrupt).
-    if (error === spec.Status.interruptHandle) put.invalidFlags(words, e, op.descriptor[9]! & 0xffff);
-    put.errorInfoValid(words, e, error === spec.Status.invalidFlags || error === spec.Status.interruptHandle ? 1 : 0);
+    const kept = error === spec.Status.recordFault || error === spec.EventError.drain || error === spec.EventError.batch;
+    if (error === spec.Status.invalidFlags) put.information(words, e, op.value);
+    else if (kept || error === spec.Status.interruptHandle) {
+      const at = e + spec.EVENT_INFORMATION_WORD;
+      info.interruptHandle(words, at, op.descriptor[9]! & 0xffff);
+      info.interruptRequested(words, at, op.flags & spec.Flag.requestInterrupt ? 1 : 0);
+      info.ims(words, at, op.ims);
+      info.recordRequested(words, at, op.flags & spec.Flag.requestRecord ? 1 : 0);
+    }
+    // unconfirmed: faults on operands have no further information here.
+    put.errorInfoValid(words, e, kept || error === spec.Status.invalidFlags || error === spec.Status.interruptHandle ? 1 : 0);
     // The record that has no other place.
-    if (error === spec.Status.recordFault) op.putRecord(words, e + RECORD_WORD);
+    if (kept) op.putRecord(words, e + RECORD_WORD);
   }
 }
 
@@ -94,13 +103,12 @@ type Fields = Pick<
   | 'operation'
   | 'pasid'
   | 'batchIndex'
-  | 'invalidFlags'
   | 'addressLow'
   | 'addressHigh'
->;
+> & { readonly invalidFlags?: (typeof spec.SwError.set)['invalidFlags'] };
 /** What SWERROR and an event have in common. */
 export function describeError(to: Fields, words: Uint32Array, at: number, error: number, op: Op): void {
-  const ofRecord = error === spec.Status.recordFault;
+  const ofRecord = error === spec.Status.recordFault || error === spec.EventError.drain || error === spec.EventError.batch;
   to.error(words, at, error & 0x7f);
   to.descriptorValid(words, at, 1);
   to.wqValid(words, at, 1);
@@ -111,7 +119,7 @@ export function describeError(to: Fields, words: Uint32Array, at: number, error:
   to.batch(words, at, op.inBatch);
   to.batchIndex(words, at, op.batchIndex);
   to.write(words, at, error & 0x80 || ofRecord ? 1 : 0);
-  if (error === spec.Status.invalidFlags) to.invalidFlags(words, at, op.value);
+  if (error === spec.Status.invalidFlags) to.invalidFlags?.(words, at, op.value);
   to.addressLow(words, at, ofRecord ? op.descriptor[2]! : op.faultLow);
   to.addressHigh(words, at, ofRecord ? op.descriptor[3]! : op.faultHigh);
 }

@@ -1,7 +1,18 @@
 import { DmaAccess } from '@siov/layout/pcie';
 import { describe, expect, test } from 'vitest';
 import { gnrD, sprDsa } from '../src/index.js';
-import { Command, CommandStatus, EventLogEntry, Flag, Opcode, Register, Status, SwError } from '../src/spec/index.js';
+import {
+  Command,
+  CommandStatus,
+  EVENT_INFORMATION_WORD,
+  EventInformation,
+  EventLogEntry,
+  Flag,
+  Opcode,
+  Register,
+  Status,
+  SwError,
+} from '../src/spec/index.js';
 import { machine } from './machine.js';
 
 type Machine = ReturnType<typeof machine>;
@@ -29,6 +40,7 @@ const bad = (m: Machine): void => {
   m.run();
 };
 const entry = (m: Machine, n = 0) => EventLogEntry.json(m.words, LOG / 4 + n * 16);
+const information = (m: Machine, n = 0) => EventInformation.json(m.words, LOG / 4 + n * 16 + EVENT_INFORMATION_WORD);
 const tail = (m: Machine): number => m.read(Register.eventLogSts + 4) & 0xffff;
 const swError = (m: Machine) =>
   SwError.json(
@@ -56,15 +68,24 @@ describe('an error of a descriptor', () => {
     m.submit(m.descriptor(Opcode.nop, { flags: Flag.cacheControl }));
     m.submit(m.descriptor(Opcode.nop, { flags: Flag.requestInterrupt, interruptHandle: 7 }));
     m.run();
-    expect(entry(m, 0)).toMatchObject({ error: Status.invalidFlags, invalidFlags: Flag.cacheControl, errorInfoValid: 1 });
-    expect(entry(m, 1)).toMatchObject({ error: Status.interruptHandle, invalidFlags: 7, errorInfoValid: 1 });
+    expect(entry(m, 0)).toMatchObject({ error: Status.invalidFlags, information: Flag.cacheControl, errorInfoValid: 1 });
+    expect(entry(m, 1)).toMatchObject({ error: Status.interruptHandle, errorInfoValid: 1 });
+    expect(information(m, 1)).toMatchObject({ interruptHandle: 7, interruptRequested: 1, ims: 0, recordRequested: 1 });
   });
   test('whose record has no page: error 0x1a, the address of the record, and the record itself for software to deliver', () => {
     const m = logged();
     m.submit(m.descriptor(Opcode.crc, { sourceLow: 0x1_0000, size: 5000, recordLow: ABSENT + 0x40 }));
     m.absent.add(0x11);
     m.run();
-    expect(entry(m)).toMatchObject({ error: Status.recordFault, write: 1, operation: Opcode.crc, addressLow: ABSENT + 0x40, addressHigh: 0 });
+    expect(entry(m)).toMatchObject({
+      error: Status.recordFault,
+      write: 1,
+      operation: Opcode.crc,
+      addressLow: ABSENT + 0x40,
+      addressHigh: 0,
+      errorInfoValid: 1,
+    });
+    expect(information(m)).toMatchObject({ interruptRequested: 0, recordRequested: 1 });
     const record = m.record(LOG + 32);
     expect(record).toMatchObject({ status: 'pageFault', completed: 4096, faultLow: 0x1_1000 });
     // The same as where there is a page.

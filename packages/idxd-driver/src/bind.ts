@@ -4,6 +4,7 @@
  */
 import { Errno } from '@siov/layout/uapi';
 import { userQueue } from './cdev.js';
+import { DmaChannel } from './dma.js';
 import type { IdxdDriver, Wq } from './driver.js';
 import { clearDevice, clearWq, configOf } from './settings.js';
 import { SoftStatus, WqDefault } from './spec.js';
@@ -57,8 +58,9 @@ export function bindWq(driver: IdxdDriver, index: number, name: WqDriver): numbe
     if (settings.size === 0) settings.size = WqDefault.size;
     wq.config = configOf(settings);
     if (name === 'mdev') return 0;
+    if (name === 'dmaengine') return channel(wq);
     const failed = driver.enableWq(wq);
-    if (failed < 0 || name !== 'user') return failed;
+    if (failed < 0) return failed;
     if (wq.minor !== undefined) {
       driver.disableWq(wq);
       return refuse(SoftStatus.characterDevice, Errno.EEXIST);
@@ -66,6 +68,25 @@ export function bindWq(driver: IdxdDriver, index: number, name: WqDriver): numbe
     const { submit } = driver.ports;
     wq.node = userQueue(driver, wq, submit ? { submit } : {});
     return 0;
+  }
+  /** A dedicated queue of the kernel goes by the function's own address space; a shared one needs a PASID for it. Linux idxd_dmaengine_drv_probe. */
+  function channel(wq: Wq): number {
+    const { dma } = driver;
+    if (!dma) return refuse(SoftStatus.deviceDma, Errno.EOPNOTSUPP);
+    const pasid = settings.mode === 'shared' ? dma.enablePasid() : -1;
+    if (settings.mode === 'shared' && pasid < 0) return refuse(SoftStatus.wqNoPrivilege, Errno.EOPNOTSUPP);
+    const failed = driver.enableWq(wq, pasid < 0 ? undefined : pasid, pasid >= 0);
+    if (failed < 0) return failed;
+    const opened = DmaChannel.open(driver, wq, pasid);
+    if (typeof opened !== 'number') {
+      wq.channel = opened;
+      return 0;
+    }
+    driver.disableWq(wq);
+    return refuse(
+      opened === -Errno.ENOSPC ? SoftStatus.wqInterrupt : opened === -Errno.ENOMEM ? SoftStatus.wqResources : SoftStatus.dmaChannel,
+      -opened,
+    );
   }
 }
 
@@ -81,6 +102,8 @@ export function unbindWq(driver: IdxdDriver, wq: Wq): void {
   wq.owner = undefined;
   wq.clients = 0;
   driver.disableWq(wq);
+  wq.channel?.close();
+  wq.channel = undefined;
   wq.driver = undefined;
   const settings = driver.settings.wqs[wq.index]!;
   if (driver.capabilities.configurable) clearWq(settings, driver.capabilities);

@@ -6,7 +6,8 @@
 import { DESCRIPTOR_BYTES, Descriptor, Opcode, RECORD_BYTES } from '@siov/idxd-device/spec';
 import { Errno, Poll } from '@siov/layout/uapi';
 import type { IdxdDriver, Wq } from './driver.js';
-import type { OpenFile, Task, UserSpace, VmArea } from './ports.js';
+import type { User } from './event-log.js';
+import type { OpenFile, SysfsTree, Task, UserSpace, VmArea } from './ports.js';
 
 export interface CdevOptions {
   /** The way to a portal by write(): posts 64 bytes to a page frame, or enqueues them (0 taken, 1 retry). Absent: write answers EINVAL. */
@@ -39,6 +40,28 @@ export function userQueue(driver: IdxdDriver, wq: Wq, options: CdevOptions = {})
   };
   return { path, remove };
 }
+/** The open file in sysfs, below its queue: who has it, and what became of its completion records. */
+function addFile(driver: IdxdDriver, wq: Wq, pid: number, user: User): { remove(): void } {
+  const { sysfs } = driver.ports.kernel;
+  if (!sysfs) return { remove() {} };
+  const taken = files.get(sysfs) ?? new Set<number>();
+  files.set(sysfs, taken);
+  let id = 0;
+  while (taken.has(id)) id++;
+  taken.add(id);
+  const path = `${driver.sysfsPath}/wq${driver.id}.${wq.index}/file${id}`;
+  sysfs.add(`${path}/cr_faults`, { show: () => `${user.faults}\n` });
+  sysfs.add(`${path}/cr_fault_failures`, { show: () => `${user.failures}\n` });
+  sysfs.add(`${path}/pid`, { show: () => `${pid}\n` });
+  return {
+    remove() {
+      taken.delete(id);
+      sysfs.remove(path);
+    },
+  };
+}
+/** File numbers in use, by kernel. */
+const files = new WeakMap<SysfsTree, Set<number>>();
 /** Minor numbers in use, by kernel. */
 const minors = new WeakMap<UserSpace, Set<number>>();
 
@@ -61,6 +84,8 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
   }
   if (dedicated) wq.owner = handle;
   wq.clients++;
+  const { user, remove: forget } = driver.addUser(pasid, mm);
+  const file = addFile(driver, wq, task.pid, user);
   const mapped = new Set<VmArea>();
   let gone = false;
   const revoke = (): void => {
@@ -105,6 +130,8 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
         wq.clients--;
         wq.holders.delete(revoke);
       }
+      file.remove();
+      forget();
       handle.unbind();
     },
   };

@@ -43,6 +43,8 @@ export interface Capabilities {
   readonly genCapLow: number;
   readonly genCapHigh: number;
   readonly eventLog: boolean;
+  /** Bytes of an event; 0 without a log. */
+  readonly eventBytes: number;
   readonly readBuffers: number;
   readonly readBufferLimit: boolean;
   readonly progressLimit: boolean;

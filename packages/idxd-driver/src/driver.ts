@@ -6,13 +6,19 @@
 import * as spec from '@siov/idxd-device/spec';
 import { Errno } from '@siov/layout/uapi';
 import { unbindWq, type WqDriver } from './bind.js';
+import { readCapabilities, type Tables } from './capabilities.js';
 import type { CdevOptions } from './cdev.js';
+import { type CompletionInterrupt, CompletionInterrupts } from './completion.js';
 import { type Capabilities, checkConfig, type DeviceConfig, type WqConfig } from './config.js';
-import type { Interrupts, Iommu, Irq, Mmio, PciDevice, UserSpace, Waiter } from './ports.js';
+import type { DmaChannel } from './dma.js';
+import { EventLogService, type EventRecord, type User } from './event-log.js';
+import { Hardware } from './hardware.js';
+import type { Interrupts, Iommu, Irq, KernelDma, Mm, PciDevice, UserSpace, Waiter } from './ports.js';
 import { copyWords, functionLevelReset } from './reset.js';
-import { clearDevice, configOf, newSettings, type Settings, settle, settleWq } from './settings.js';
+import { clearDevice, configOf, newSettings, type Settings, settle } from './settings.js';
 import { SoftStatus, WqDefault } from './spec.js';
 import { type DeviceTree, deviceTree } from './sysfs.js';
+import { readConfiguration, writeGroup, writeWq } from './tables.js';
 
 export interface DriverPorts {
   readonly device: PciDevice;
@@ -41,23 +47,14 @@ export interface Wq {
   /** Who was bound to it through sysfs, and the character device made by that. */
   driver: WqDriver | undefined;
   node: { remove(): void } | undefined;
+  /** Of a queue bound to dmaengine. */
+  channel: DmaChannel | undefined;
   /** Minor number of its character device, while it has one. */
   minor: number | undefined;
   /** Takes the queue from those that have it open. */
   readonly holders: Set<() => void>;
 }
-/** A completion interrupt of a queue for one PASID: put `handle` into descriptors and submit through the half of the portal that `ims` names. */
-export interface CompletionInterrupt {
-  readonly handle: number;
-  readonly ims: boolean;
-  free(): void;
-}
-
 const MSIX = 0x11;
-/** Without CMDCAP a device has commands 1 to 12. */
-const DEFAULT_COMMANDS = 0x1ffe;
-/** Operand of the interrupt handle commands: the index is one of IMS. */
-const HANDLE_OF_IMS = 0x1_0000;
 
 export class IdxdDriver {
   // fixed
@@ -79,16 +76,22 @@ export class IdxdDriver {
   bound = false;
   /** What the attributes say. */
   settings!: Settings;
-  #registers!: Mmio;
+  /** Address spaces that have PASIDs of this device, and how often each was added. */
+  readonly #users = new Map<number, User & { references: number }>();
+  #hardware!: Hardware;
+  #at!: Tables;
   #msix!: ReturnType<Interrupts['msix']>;
-  #ims: ReturnType<NonNullable<Interrupts['ims']>> | undefined;
+  #completions!: CompletionInterrupts;
   #misc: Irq | undefined;
+  #eventLog: EventLogService | undefined;
+  #dma: KernelDma | undefined;
   #commandDone = false;
+  #commanding = false;
+  /** Work that came while a command was in progress. */
+  readonly #postponed: (() => void)[] = [];
   #tree: DeviceTree | undefined;
   /** Queues that are on, or were when the device halted, and what their WQCFG says of PASIDs. */
   readonly #running = new Map<Wq, readonly [pasid: number | undefined, privileged: boolean]>();
-  #at = { groups: 0, wqs: 0, wqStride: 32, msixPermission: 0, ims: 0 };
-  readonly #vectors = new Set<number>();
   readonly #errorListeners = new Set<(record: SoftwareErrorRecord) => void>();
 
   constructor(ports: DriverPorts, id = 0) {
@@ -96,14 +99,9 @@ export class IdxdDriver {
     this.id = id;
   }
 
-  #read(offset: number): number {
-    return this.#registers.read(offset, 4);
-  }
-  #readWords(offset: number, bytes: number): Uint32Array {
-    return Uint32Array.from({ length: bytes / 4 }, (_, i) => this.#read(offset + i * 4));
-  }
-  #writeWords(offset: number, words: ArrayLike<number>): void {
-    for (let i = 0; i < words.length; i++) this.#registers.write(offset + i * 4, 4, words[i]!);
+  /** Its directory in sysfs. */
+  get sysfsPath(): string {
+    return `/sys/devices/pci0000:00/${this.ports.device.name}/dsa${this.id}`;
   }
 
   /** Finds out what the device can and makes it quiet. 0, or -errno. Linux idxd_probe. */
@@ -112,77 +110,38 @@ export class IdxdDriver {
     const bar0 = device.bars.get(0);
     const bar2 = device.bars.get(2);
     if (!bar0 || !bar2) return -Errno.ENODEV;
-    this.#registers = bar0.mmio;
+    this.#hardware = new Hardware(bar0.mmio);
     device.command({ memory: true, busMaster: true });
     const services = device.enableSva();
     iommu.addDevice(device.requesterId, services);
 
-    const version = this.#read(spec.Register.version);
+    const version = this.#hardware.read(spec.Register.version);
     if (version === 0xffff_ffff) return -Errno.ENODEV;
-    const state = Uint32Array.of(this.#read(spec.Register.genSts));
-    if (spec.GenSts.get.state(state, 0) === spec.GenSts.is.state.halt) return -Errno.ENXIO;
+    if (spec.GenSts.get.state(this.#hardware.word(spec.Register.genSts), 0) === spec.GenSts.is.state.halt) return -Errno.ENXIO;
     if (this.command(spec.Command.resetDevice, 0, false) !== 0) return -Errno.ENXIO;
 
-    const genCap = this.#readWords(spec.Register.genCap, 8);
-    const commands = spec.GenCap.get.commandCapabilities(genCap, 0) ? this.#read(spec.Register.cmdCap) : DEFAULT_COMMANDS;
-    const groupCap = this.#readWords(spec.Register.groupCap, 8);
-    const engineCap = this.#readWords(spec.Register.engineCap, 8);
-    const wqCap = this.#readWords(spec.Register.wqCap, 8);
-    const opCap = this.#readWords(spec.Register.opCap, 32);
-    const offsets = this.#readWords(spec.Register.offsets, 16);
-    const table = spec.TableOffsets.get;
-    this.#at = {
-      groups: table.groupConfig(offsets, 0) * spec.TABLE_UNIT,
-      wqs: table.wqConfig(offsets, 0) * spec.TABLE_UNIT,
-      wqStride: 32 << spec.WqCap.get.configSize(wqCap, 0),
-      msixPermission: table.msixPermission(offsets, 0) * spec.TABLE_UNIT,
-      ims: table.ims(offsets, 0) * spec.TABLE_UNIT,
-    };
-    const operations = new Set<number>();
-    for (let code = 0; code < 256; code++) if ((opCap[code >>> 5]! >>> (code & 31)) & 1) operations.add(code);
-    this.capabilities = {
-      version,
-      wqs: spec.WqCap.get.count(wqCap, 0),
-      totalWqSize: spec.WqCap.get.totalSize(wqCap, 0),
-      groups: spec.GroupCap.get.count(groupCap, 0),
-      engines: spec.EngineCap.get.count(engineCap, 0),
-      maxTransferShift: spec.GenCap.get.maxTransferShift(genCap, 0),
-      maxBatchShift: spec.GenCap.get.maxBatchShift(genCap, 0),
-      blockOnFault: spec.GenCap.get.blockOnFault(genCap, 0) === 1,
-      imsEntries: this.#at.ims ? spec.GenCap.get.imsUnits(genCap, 0) * 256 : 0,
-      configurable: spec.GenCap.get.configurationSupport(genCap, 0) === 1,
-      operations,
-      commands,
-      operationMask: opCap,
-      genCapLow: genCap[0]!,
-      genCapHigh: genCap[1]!,
-      eventLog: spec.GenCap.get.eventLogSize(genCap, 0) !== 0,
-      readBuffers: spec.GroupCap.get.readBuffers(groupCap, 0),
-      readBufferLimit: spec.GroupCap.get.readBufferLimit(groupCap, 0) === 1,
-      progressLimit: spec.GroupCap.get.progressLimit(groupCap, 0) === 1,
-      sharedMode: spec.WqCap.get.sharedMode(wqCap, 0) === 1,
-      atsControl: spec.WqCap.get.atsControl(wqCap, 0) === 1,
-      prsControl: spec.WqCap.get.prsControl(wqCap, 0) === 1,
-      occupancy: spec.WqCap.get.occupancy(wqCap, 0) === 1,
-      operationConfig: spec.WqCap.get.operationConfig(wqCap, 0) === 1,
-      pasid: services.pasid,
-    };
-    this.settings = newSettings(this.capabilities);
-    if (!this.capabilities.configurable) {
-      const error = this.#adoptConfiguration(bar2.address);
-      if (error !== 0) return error;
+    const { can, at } = readCapabilities(this.#hardware, version, services.pasid);
+    this.capabilities = can;
+    this.#at = at;
+    this.settings = newSettings(can);
+    if (!can.configurable) {
+      const configs = readConfiguration(this.#hardware, at, can, this.settings);
+      if (typeof configs === 'number') return configs;
+      this.wqs = configs.map((config, index) => this.#wq(index, bar2.address, config));
     }
 
-    this.#msix = interrupts.msix(device, device.capability(MSIX), this.#registers);
+    this.#msix = interrupts.msix(device, device.capability(MSIX), bar0.mmio);
     this.#misc = this.#msix.alloc(() => this.#miscInterrupt(), 0);
     if (!this.#misc) return -Errno.ENOSPC;
-    const { ims } = this.#at;
-    if (this.capabilities.imsEntries > 0 && interrupts.ims)
-      this.#ims = interrupts.ims(
-        { read: (o, w) => this.#registers.read(ims + o, w), write: (o, w, v) => this.#registers.write(ims + o, w, v) },
-        device.requesterId,
-        this.capabilities.imsEntries,
-      );
+    const slots = {
+      read: (o: number, w: number) => bar0.mmio.read(at.ims + o, w),
+      write: (o: number, w: number, v: number) => bar0.mmio.write(at.ims + o, w, v),
+    };
+    const ims = can.imsEntries > 0 ? interrupts.ims?.(slots, device.requesterId, can.imsEntries) : undefined;
+    this.#completions = new CompletionInterrupts(this.#hardware, at, { msix: this.#msix, ims }, can.commands, (code, operand, byInterrupt) => {
+      const status = this.command(code, operand, byInterrupt);
+      return { status, result: spec.CmdSts.get.result(this.#hardware.word(spec.Register.cmdSts), 0) };
+    });
     this.#unmaskErrors();
     const { sysfs } = this.ports.kernel;
     if (sysfs) {
@@ -194,47 +153,19 @@ export class IdxdDriver {
   /** The device goes: it is disabled, and its tree in sysfs is taken down. Linux idxd_remove. */
   remove(): void {
     if (this.enabled) this.disable();
+    this.#misc?.free();
+    this.#misc = undefined;
     this.#tree?.remove();
     this.#tree = undefined;
   }
 
   #unmaskErrors(): void {
-    const control = Uint32Array.of(this.#read(spec.Register.genCtrl));
+    const control = this.#hardware.word(spec.Register.genCtrl);
     spec.GenCtrl.set.softwareErrorInterrupt(control, 0, 1);
     spec.GenCtrl.set.haltInterrupt(control, 0, 1);
-    this.#writeWords(spec.Register.genCtrl, control);
+    this.#hardware.write(spec.Register.genCtrl, control);
   }
 
-  /**
-   * A device whose configuration is fixed says it in its tables. 0, or -EOPNOTSUPP: the kernel takes dedicated queues without a PASID only,
-   * since it could not give a shared one its own. Linux idxd_device_load_config.
-   */
-  #adoptConfiguration(portals: number): number {
-    const wqs = Array.from({ length: this.capabilities.groups }, (_, g) =>
-      spec.GroupCfg.get.wqs(this.#readWords(this.#at.groups + g * spec.GroupCfg.bytes, spec.GroupCfg.bytes), 0),
-    );
-    const { get } = spec.WqCfg;
-    for (let index = 0; index < this.capabilities.wqs; index++) {
-      const words = this.#readWords(this.#at.wqs + index * this.#at.wqStride, 32);
-      if (get.mode(words, 0) !== spec.WqCfg.is.mode.dedicated || get.pasidEnable(words, 0)) return -Errno.EOPNOTSUPP;
-      const config: WqConfig = {
-        mode: 'dedicated',
-        size: get.size(words, 0),
-        group: wqs.findIndex((mask) => (mask >>> index) & 1),
-        priority: get.priority(words, 0),
-        maxTransferSize: 2 ** get.maxTransferShift(words, 0),
-        maxBatchSize: 2 ** get.maxBatchShift(words, 0),
-        type: 'user',
-      };
-      settleWq(this.settings.wqs[index]!, config, this.capabilities);
-      this.wqs.push(this.#wq(index, portals, config));
-    }
-    for (let g = 0; g < this.capabilities.groups; g++) {
-      const engines = spec.GroupCfg.get.engines(this.#readWords(this.#at.groups + g * spec.GroupCfg.bytes, spec.GroupCfg.bytes), 0);
-      for (let e = 0; e < this.capabilities.engines; e++) if ((engines >>> e) & 1) this.settings.engines[e] = g;
-    }
-    return 0;
-  }
   #wq(index: number, portals: number, config: WqConfig): Wq {
     const portalFrame = (portals + index * spec.Portal.bytesPerWq) / 4096;
     return {
@@ -246,6 +177,7 @@ export class IdxdDriver {
       clients: 0,
       driver: undefined,
       node: undefined,
+      channel: undefined,
       minor: undefined,
       holders: new Set(),
     };
@@ -258,7 +190,7 @@ export class IdxdDriver {
   }
   /** Entries of a queue that are taken, as WQCFG says. */
   occupancy(index: number): number {
-    return spec.WqCfg.get.occupancy(this.#readWords(this.#at.wqs + index * this.#at.wqStride, spec.WqCfg.bytes), 0);
+    return spec.WqCfg.get.occupancy(this.#hardware.words(this.#at.wqs + index * this.#at.wqStride, spec.WqCfg.bytes), 0);
   }
 
   /**
@@ -271,37 +203,59 @@ export class IdxdDriver {
     spec.Cmd.set.operand(word, 0, operand);
     spec.Cmd.set.interrupt(word, 0, byInterrupt ? 1 : 0);
     this.#commandDone = false;
-    this.#registers.write(spec.Register.cmd, 4, word[0]!);
-    const status = new Uint32Array(1);
+    this.#commanding = true;
+    this.#hardware.write(spec.Register.cmd, word);
+    let status: Uint32Array = new Uint32Array(1);
     const done = this.ports.clock.wait(() => {
       if (byInterrupt && !this.#commandDone) return false;
-      status[0] = this.#read(spec.Register.cmdSts);
+      status = this.#hardware.word(spec.Register.cmdSts);
       return spec.CmdSts.get.active(status, 0) === 0;
     });
+    this.#commanding = false;
+    for (const work of this.#postponed.splice(0)) this.#later(work);
     this.commandStatus = done ? spec.CmdSts.get.error(status, 0) : spec.CommandStatus.hardwareError;
     const answer = this.commandStatus;
     if (answer === spec.CommandStatus.hardwareError) this.checkHalt();
     return answer;
   }
+  /** Leaves work that gives commands to a worker thread, and there waits for its turn. */
+  #later(work: () => void): void {
+    this.ports.clock.defer(() => {
+      if (this.#commanding) this.#postponed.push(work);
+      else work();
+    });
+  }
 
   /** Vector 0. Linux idxd_misc_thread. */
   #miscInterrupt(): void {
-    const cause = Uint32Array.of(this.#read(spec.Register.intCause));
-    this.#writeWords(spec.Register.intCause, cause);
-    if (spec.IntCause.get.commandDone(cause, 0)) this.#commandDone = true;
-    if (spec.IntCause.get.softwareError(cause, 0)) {
-      this.lastError = this.#readWords(spec.Register.swError, spec.SwError.bytes);
-      const record = spec.SwError.json(this.lastError, 0);
-      this.#registers.write(spec.Register.swError, 4, 3);
-      if (this.softwareErrors.push(record) > 256) this.softwareErrors.shift();
-      for (const listener of this.#errorListeners) listener(record);
+    const cause = this.#hardware.word(spec.Register.intCause);
+    this.#hardware.write(spec.Register.intCause, cause);
+    const { get } = spec.IntCause;
+    if (get.commandDone(cause, 0)) this.#commandDone = true;
+    if (get.softwareError(cause, 0)) {
+      this.lastError = this.#hardware.words(spec.Register.swError, spec.SwError.bytes);
+      this.#hardware.write(spec.Register.swError, [3]);
+      this.#report(spec.SwError.json(this.lastError, 0));
     }
-    if (spec.IntCause.get.halt(cause, 0)) this.#halt();
+    if (get.eventLog(cause, 0)) this.#eventLog?.service();
+    if (get.handlesRevoked(cause, 0)) this.#later(() => this.#completions.revoked());
+    if (get.halt(cause, 0) && !this.halted) {
+      this.#halt();
+      // The device itself asks: what can be brought back is. Linux idxd_device_reinit.
+      this.#later(() => this.recover());
+    }
+  }
+  #report(record: SoftwareErrorRecord): void {
+    if (this.softwareErrors.push(record) > 256) this.softwareErrors.shift();
+    for (const listener of this.#errorListeners) listener(record);
   }
   #halt(): void {
     this.halted = true;
     this.enabled = false;
-    for (const wq of this.wqs) wq.enabled = false;
+    for (const wq of this.wqs) {
+      wq.enabled = false;
+      wq.channel?.abort();
+    }
   }
 
   /**
@@ -309,7 +263,7 @@ export class IdxdDriver {
    * is halted.
    */
   checkHalt(): boolean {
-    const status = this.#read(spec.Register.genSts);
+    const status = this.#hardware.read(spec.Register.genSts);
     // All ones is a device that does not answer.
     if (status === 0xffff_ffff || spec.GenSts.get.state(Uint32Array.of(status), 0) !== spec.GenSts.is.state.halt) return this.halted;
     if (this.halted) return true;
@@ -326,20 +280,23 @@ export class IdxdDriver {
   recover(): number {
     if (!this.checkHalt()) return 0;
     const { device } = this.ports;
-    const needs = spec.GenSts.get.reset(Uint32Array.of(this.#read(spec.Register.genSts)), 0);
+    const needs = spec.GenSts.get.reset(this.#hardware.word(spec.Register.genSts), 0);
     const { software, functionLevel } = spec.GenSts.is.reset;
     if (needs !== software && needs !== functionLevel) return -Errno.ENXIO;
     if (needs === functionLevel && !device.functionLevelReset) return -Errno.EOPNOTSUPP;
-    const tables = [...this.#vectors].map((vector) =>
-      copyWords(this.#registers, this.#at.msixPermission + vector * spec.MsixPermission.bytes, spec.MsixPermission.bytes),
+    const { mmio } = this.#hardware;
+    const tables = [...this.#completions.vectors].map((vector) =>
+      copyWords(mmio, this.#at.msixPermission + vector * spec.MsixPermission.bytes, spec.MsixPermission.bytes),
     );
-    if (this.#ims) tables.push(copyWords(this.#registers, this.#at.ims, this.capabilities.imsEntries * spec.ImsEntry.bytes));
+    if (this.capabilities.imsEntries > 0) tables.push(copyWords(mmio, this.#at.ims, this.capabilities.imsEntries * spec.ImsEntry.bytes));
+    this.#stopEventLog();
     if (needs === functionLevel) functionLevelReset(device);
     else if (this.command(spec.Command.resetDevice, 0, false) !== 0) return -Errno.ENXIO;
-    if (this.#read(spec.Register.genSts) !== spec.GenSts.is.state.disabled) return -Errno.ENXIO;
+    if (this.#hardware.read(spec.Register.genSts) !== spec.GenSts.is.state.disabled) return -Errno.ENXIO;
     this.halted = false;
     for (const write of tables) write();
     this.#unmaskErrors();
+    this.#completions.restore();
     const running = [...this.#running];
     this.#running.clear();
     let error = 0;
@@ -406,39 +363,33 @@ export class IdxdDriver {
         wq.group < 0 ? [] : [known.find((queue) => queue.index === index) ?? this.#wq(index, bar2.address, configOf(wq))],
       );
       if (settings.readBufferLimit > 0) {
-        const general = Uint32Array.of(this.#read(spec.Register.genCfg));
+        const general = this.#hardware.word(spec.Register.genCfg);
         spec.GenCfg.set.readBufferLimit(general, 0, settings.readBufferLimit);
-        this.#writeWords(spec.Register.genCfg, general);
+        this.#hardware.write(spec.Register.genCfg, general);
       }
-      for (let g = 0; g < can.groups; g++) this.#writeGroup(g);
+      for (let g = 0; g < can.groups; g++) writeGroup(this.#hardware, this.#at, can, settings, g);
       for (const wq of this.wqs) this.#writeWq(wq);
     }
+    this.#startEventLog();
     const status = this.command(spec.Command.enableDevice);
     if (status !== 0 && status !== spec.CommandStatus.deviceEnabled) return status;
     this.enabled = this.bound = true;
     this.#tree?.sync();
     return 0;
   }
-  #writeGroup(index: number): void {
-    const { settings, capabilities: can } = this;
-    const { set } = spec.GroupCfg;
-    const group = settings.groups[index]!;
-    const words = new Uint32Array(spec.GroupCfg.bytes / 4);
-    for (const [w, wq] of settings.wqs.entries()) if (wq.group === index) words[w >>> 5]! |= 1 << (w & 31);
-    set.engines(
-      words,
-      0,
-      settings.engines.reduce((mask, of, e) => (of === index ? mask | (1 << e) : mask), 0),
+  /** A log that there is no memory for is left out: errors go to SWERROR. */
+  #startEventLog(): void {
+    const { capabilities: can, settings } = this;
+    if (!can.eventLog) return;
+    const memory = this.dma?.alloc(settings.eventLogSize * can.eventBytes);
+    if (!memory) return;
+    this.#eventLog = new EventLogService(this.#hardware, memory, settings.eventLogSize, can.eventBytes, this.#users, (event) =>
+      this.#report(asError(event)),
     );
-    // Class 0 for low, 1 for high bandwidth memory is what a driver with a choice takes.
-    set.trafficClassA(words, 0, Math.max(group.trafficClassA, 0));
-    set.trafficClassB(words, 0, group.trafficClassB < 0 ? 1 : group.trafficClassB);
-    set.useReadBufferLimit(words, 0, group.useReadBufferLimit ? 1 : 0);
-    set.readBuffersReserved(words, 0, group.readBuffersReserved);
-    set.readBuffersAllowed(words, 0, group.readBuffersAllowed || can.readBuffers);
-    set.descriptorLimit(words, 0, group.descriptorLimit);
-    set.batchLimit(words, 0, group.batchLimit);
-    this.#writeWords(this.#at.groups + index * spec.GroupCfg.bytes, words);
+  }
+  #stopEventLog(): void {
+    this.#eventLog?.stop();
+    this.#eventLog = undefined;
   }
 
   /**
@@ -455,42 +406,15 @@ export class IdxdDriver {
     if (this.capabilities.configurable) clearDevice(this.settings, this.capabilities);
     this.#tree?.sync();
     if (status !== 0 && status !== spec.CommandStatus.deviceNotEnabledForDisable) return -Errno.ENXIO;
+    this.#stopEventLog();
     if (!this.capabilities.configurable) return 0;
     if (this.command(spec.Command.resetDevice) !== 0) return -Errno.ENXIO;
     this.#unmaskErrors();
     return 0;
   }
 
-  /** The bits of WQCFG that the device keeps are read back and kept, as the kernel does. `pasid` undefined: none. */
   #writeWq(wq: Wq, pasid?: number, privileged = false): void {
-    const { capabilities: can } = this;
-    const settings = this.settings.wqs[wq.index]!;
-    const at = this.#at.wqs + wq.index * this.#at.wqStride;
-    const words = new Uint32Array(8);
-    const set = spec.WqCfg.set;
-    if (!can.configurable) {
-      // Only the PASID is software's to say. Linux idxd_wq_set_pasid.
-      words[2] = this.#read(at + 8);
-      set.pasidEnable(words, 0, pasid === undefined ? 0 : 1);
-      set.pasid(words, 0, pasid ?? 0);
-      set.privileged(words, 0, privileged ? 1 : 0);
-      this.#writeWords(at + 8, [words[2]!]);
-      return;
-    }
-    set.size(words, 0, settings.size);
-    set.threshold(words, 0, settings.mode === 'shared' ? settings.threshold : 0);
-    set.mode(words, 0, spec.WqCfg.is.mode[settings.mode]);
-    set.priority(words, 0, settings.priority);
-    set.blockOnFault(words, 0, settings.blockOnFault ? 1 : 0);
-    if (can.atsControl) set.atsDisable(words, 0, settings.atsDisable ? 1 : 0);
-    if (can.prsControl) set.prsDisable(words, 0, settings.prsDisable ? 1 : 0);
-    set.maxTransferShift(words, 0, Math.log2(settings.maxTransferSize));
-    set.maxBatchShift(words, 0, Math.log2(settings.maxBatchSize));
-    if (settings.mode === 'shared' || pasid !== undefined) set.pasidEnable(words, 0, 1);
-    if (pasid !== undefined) set.pasid(words, 0, pasid);
-    set.privileged(words, 0, privileged ? 1 : 0);
-    this.#writeWords(at, words.subarray(0, 6));
-    if (can.operationConfig) this.#writeWords(at + spec.WqCfg.bytes, settings.operations);
+    writeWq(this.#hardware, this.#at, this.capabilities, this.settings, wq.index, pasid, privileged);
   }
 
   /** Enables a queue; a dedicated one with the PASID that its descriptors shall have. 0, or -errno. */
@@ -527,56 +451,35 @@ export class IdxdDriver {
   }
 
   /**
-   * A completion interrupt for descriptors of `pasid` on a queue: the queue's own MSI-X vector while that is free, else an IMS slot; or
-   * the store that is asked for. Undefined when there is none left.
+   * A completion interrupt for descriptors of `pasid` (-1: without one) on a queue: the queue's own MSI-X vector while that is free, else an
+   * IMS slot; or the store that is asked for. Undefined when there is none left.
    */
   completionInterrupt(wq: Wq, pasid: number, handler: () => void, store?: 'msix' | 'ims'): CompletionInterrupt | undefined {
-    const vector = wq.index + 1;
-    if (store !== 'ims' && !this.#vectors.has(vector)) {
-      const irq = this.#msix.alloc(handler, vector);
-      if (irq) {
-        const permission = new Uint32Array(2);
-        spec.MsixPermission.set.pasidEnable(permission, 0, 1);
-        spec.MsixPermission.set.pasid(permission, 0, pasid);
-        const at = this.#at.msixPermission + vector * spec.MsixPermission.bytes;
-        this.#writeWords(at, permission);
-        this.#vectors.add(vector);
-        const interrupt = this.#withHandle(vector, false, () => {
-          this.#writeWords(at, [0, 0]);
-          irq.free();
-          this.#vectors.delete(vector);
-        });
-        if (interrupt || store === 'msix') return interrupt;
-      }
-    }
-    if (store === 'msix') return undefined;
-    const slot = this.#ims?.allocFor(handler, pasid);
-    return slot && this.#withHandle(slot.index, true, () => slot.free());
+    return this.#completions.alloc(wq.index, pasid, handler, store);
   }
 
-  #offers(command: number): boolean {
-    return ((this.capabilities.commands >>> command) & 1) === 1;
+  /** The kernel's own DMA of the function, set up when it is first wanted. */
+  get dma(): KernelDma | undefined {
+    this.#dma ??= this.ports.iommu.dma?.(this.ports.device.requesterId);
+    return this.#dma;
   }
-  /** A device that has the command says which handle a table entry has, or that it has none left; else it is the entry's index. */
-  #withHandle(index: number, ims: boolean, free: () => void): CompletionInterrupt | undefined {
-    const table = ims ? HANDLE_OF_IMS : 0;
-    let handle = index;
-    if (this.#offers(spec.Command.requestInterruptHandle)) {
-      if (this.command(spec.Command.requestInterruptHandle, index | table) !== 0) {
-        free();
-        return undefined;
-      }
-      handle = spec.CmdSts.get.result(Uint32Array.of(this.#read(spec.Register.cmdSts)), 0);
-    }
-    let held = true;
+
+  /**
+   * An address space has a PASID of this device: completion records that the event log kept for it go there. Returns what happened to them,
+   * and how to take it off again, behind the last events of it.
+   */
+  addUser(pasid: number, mm: Mm): { readonly user: User; remove(): void } {
+    let user = this.#users.get(pasid);
+    if (!user) this.#users.set(pasid, (user = { mm, faults: 0, failures: 0, references: 0 }));
+    user.references++;
+    let there = true;
     return {
-      handle,
-      ims,
-      free: () => {
-        if (!held) return;
-        held = false;
-        if (this.#offers(spec.Command.releaseInterruptHandle)) this.command(spec.Command.releaseInterruptHandle, handle | table, false);
-        free();
+      user,
+      remove: () => {
+        if (!there) return;
+        there = false;
+        this.#eventLog?.service();
+        if (--user.references === 0) this.#users.delete(pasid);
       },
     };
   }
@@ -587,6 +490,11 @@ export class IdxdDriver {
   }
 }
 
+/** An event in the words of SWERROR. */
+function asError(event: EventRecord): SoftwareErrorRecord {
+  const { information, errorInfoValid, batchId: _id, record: _record, ...common } = event;
+  return { ...common, valid: 1, overflow: 0, invalidFlags: event.error === spec.Status.invalidFlags && errorInfoValid ? information! : 0 };
+}
 const texts = Object.fromEntries([...Object.entries(spec.CommandStatus), ...Object.entries(SoftStatus)].map(([name, code]) => [code, name]));
 /** The name of a command status code, the device's or the driver's. */
 export const commandText = (status: number): string => texts[status] ?? `0x${status.toString(16)}`;

@@ -4,13 +4,18 @@
  */
 export { type AttributeWrite, applyConfig, type ConfigError, type LoadedConfig, loadConfig, type SysfsAccess, saveConfig } from './accel-config.js';
 export { type CdevOptions, userQueue } from './cdev.js';
+export type { CompletionInterrupt } from './completion.js';
 export { type Capabilities, checkConfig, type DeviceConfig, type WqConfig } from './config.js';
-export { type CompletionInterrupt, commandText, type DriverPorts, IdxdDriver, type SoftwareErrorRecord, type Wq } from './driver.js';
+export { type DmaCallback, DmaChannel, type DmaResult } from './dma.js';
+export { commandText, type DriverPorts, IdxdDriver, type SoftwareErrorRecord, type Wq } from './driver.js';
+export type { User } from './event-log.js';
 export type {
   Attribute,
+  CoherentMemory,
   Interrupts,
   Iommu,
   Irq,
+  KernelDma,
   Mm,
   Mmio,
   OpenFile,

@@ -35,14 +35,32 @@ export interface Mm {
   readonly rootFrame: number;
   pasid: number;
   handleFault(addressHigh: number, addressLow: number, access: number): number;
+  /** The kernel writes user memory by the user's rights: 0 or -EFAULT. */
+  write(address: number, bytes: Uint8Array): number;
   subscribe(notifier: { invalidate(start: number, end: number): void; release(): void }): () => void;
 }
 export interface SvaHandle {
   readonly pasid: number;
   unbind(): void;
 }
+/** Memory that kernel and device share, zeroed. */
+export interface CoherentMemory {
+  /** Where the device finds it, in bytes; page-aligned. */
+  readonly iova: number;
+  /** The bytes as words, from index 0 on. */
+  readonly words: Uint32Array;
+  free(): void;
+}
+/** The kernel's own DMA of a function. */
+export interface KernelDma {
+  alloc(bytes: number): CoherentMemory | undefined;
+  /** A PASID that reaches the same memory, for descriptors of shared queues; -errno. */
+  enablePasid(): number;
+}
 /** The IOMMU driver of the same kernel. */
 export interface Iommu {
+  /** Undefined: the function's RID cannot be given an address space. Absent: no event log, no kernel queues. */
+  dma?(requesterId: number): KernelDma | undefined;
   addDevice(requesterId: number, capabilities: { ats?: boolean; pri?: boolean; pasid?: boolean }): void;
   /** Shares `mm` with the function; a handle, or -errno. */
   svaBind(requesterId: number, mm: Mm): SvaHandle | number;
@@ -50,6 +68,8 @@ export interface Iommu {
 /** Waits for hardware: false when nothing is left that could make it true. */
 export interface Waiter {
   wait(until: () => boolean): boolean;
+  /** Work that an interrupt leaves to a worker thread, where it may wait. */
+  defer(work: () => void): void;
 }
 
 /** The user-space door of the kernel. */

@@ -96,7 +96,7 @@ export function deviceTree(driver: IdxdDriver, sysfs: SysfsTree): DeviceTree {
   const { id, capabilities: can } = driver;
   const device = `dsa${id}`;
   if (bus.devices.has(device)) throw new RangeError(`IdxdDriver: id ${id} has another device of this kernel`);
-  const home = `/sys/devices/pci0000:00/${driver.ports.device.name}/${device}`;
+  const home = driver.sysfsPath;
   const names: string[] = [];
   const place = (name: string, path: string, table: Parameters<typeof attributesOf>[0], index: number): string => {
     for (const [attribute, file] of attributesOf(table, { d: driver, index })) sysfs.add(`${path}/${attribute}`, file);

@@ -175,7 +175,7 @@ function registerFile(mode: 'dedicated' | 'shared', pasid = -1) {
       }),
     },
     iommu: { addDevice: () => {}, svaBind: () => -Errno.ENODEV },
-    clock: { wait: (until) => until() },
+    clock: { wait: (until) => until(), defer: (work) => work() },
     kernel: { register: () => {}, unregister: () => {} },
   });
   return { words, writes, driver };

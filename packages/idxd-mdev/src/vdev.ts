@@ -406,14 +406,18 @@ export class Vdev implements VfioDevice {
     if (this.#handle && pasid !== this.#handlePasid) this.#freeHandle();
     if (!this.#handle && pasid !== undefined) {
       this.#handle = this.#p.driver.completionInterrupt(this.#p.wq, pasid, () => this.#vectors[1]?.(), 'ims');
-      if (this.#handle) this.#handlePasid = pasid;
+      if (this.#handle) {
+        this.#handlePasid = pasid;
+        // The guest asks again, and is told what the parent got.
+        this.#handle.onRevoked = () => this.#misc('handlesRevoked');
+      }
     }
-    return this.#handle ? { error: 0, result: this.#handle.handle } : { error: spec.CommandStatus.noInterruptHandle };
+    return this.#handle && this.#handle.handle >= 0 ? { error: 0, result: this.#handle.handle } : { error: spec.CommandStatus.noInterruptHandle };
   }
 
   // --- errors
 
-  #misc(cause: 'commandDone' | 'softwareError' | 'halt'): void {
+  #misc(cause: 'commandDone' | 'softwareError' | 'halt' | 'handlesRevoked'): void {
     spec.IntCause.set[cause](this.#registers.words, this.#registers.at('intCause'), 1);
     this.#vectors[0]?.();
   }

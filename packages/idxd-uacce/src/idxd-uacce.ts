@@ -19,6 +19,8 @@ interface Private {
   interrupt: CompletionInterrupt | undefined;
   /** Completion interrupts since poll last said so. */
   pending: number;
+  /** Takes the address space off the driver's users. */
+  forget: (() => void) | undefined;
 }
 
 export interface IdxdUacceOptions {
@@ -45,7 +47,7 @@ export function registerIdxdUacce({ driver, wqs, kernel, id = 0 }: IdxdUacceOpti
       if (!wq) return -Errno.EBUSY;
       if (dedicated) wq.owner = queue;
       wq.clients++;
-      queue.private = { wq, interrupt: undefined, pending: 0 };
+      queue.private = { wq, interrupt: undefined, pending: 0, forget: undefined };
       return 0;
     },
     putQueue(queue) {
@@ -54,12 +56,18 @@ export function registerIdxdUacce({ driver, wqs, kernel, id = 0 }: IdxdUacceOpti
       if (wq.owner === queue) wq.owner = undefined;
       wq.clients--;
     },
-    startQueue: (queue) => driver.enableWq(queue.private!.wq, dedicated ? queue.pasid : undefined),
+    startQueue(queue) {
+      const error = driver.enableWq(queue.private!.wq, dedicated ? queue.pasid : undefined);
+      if (error === 0) queue.private!.forget ??= driver.addUser(queue.pasid, queue.mm).remove;
+      return error;
+    },
     stopQueue(queue) {
       const { wq } = queue.private!;
       // What is in flight belongs to an address space that may be about to go.
       if (dedicated) driver.disableWq(wq);
       else driver.drainPasid(queue.pasid);
+      queue.private!.forget?.();
+      queue.private!.forget = undefined;
     },
     isQueueUpdated(queue) {
       const updated = queue.private!.pending > 0;

@@ -36,6 +36,17 @@ describe('coherent memory', () => {
     const second = m.dma.alloc(4096)!;
     expect([second.iova, m.reads(second.iova)]).toEqual([first.iova, 0]);
   });
+  test('is reached by a PASID too, once that is asked for', () => {
+    const m = host();
+    const memory = m.dma.alloc(4096)!;
+    memory.words[1] = 77;
+    const pasid = m.dma.enablePasid();
+    const bytes = new Uint8Array(4);
+    expect([pasid > 0, m.dma.enablePasid() === pasid, m.access(RID, pasid, memory.iova + 4, bytes, false), bytes[0]]).toEqual([true, true, 0, 77]);
+    m.driver.removeDevice(RID);
+    m.driver.addDevice(RID, { pasid: true });
+    expect([m.driver.dma(RID)!.enablePasid(), m.access(RID, NO_PASID, memory.iova, bytes, false) !== 0]).toEqual([pasid, true]);
+  });
   test('a function that was not added has none', () => {
     expect(machine().driver.dma(RID)).toBeUndefined();
   });

@@ -8,6 +8,7 @@ export interface Clock {
   pump(): boolean;
   idle(): boolean;
   wait(until: () => boolean): boolean;
+  defer(work: () => void): void;
 }
 /** One sink for the typed events of `@siov/layout/events`. */
 export interface Trace {

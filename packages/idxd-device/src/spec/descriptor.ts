@@ -284,6 +284,8 @@ export const Status = {
   translationError: 0x22,
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
+/** Errors of the event log alone: the record of a drain or a batch is kept there, since one before it is. linux/idxd.h, DSA_COMP_DRAIN_EVL, DSA_COMP_BATCH_EVL_ERR. */
+export const EventError = { drain: 0x26, batch: 0x27 } as const;
 
 export const Record = /* @__PURE__ */ layout('completion record', 32, {
   0: { status: { bits: '6:0', is: Status }, faultWrite: '7' },

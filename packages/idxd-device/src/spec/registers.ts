@@ -128,12 +128,25 @@ export const EventLogEntry = /* @__PURE__ */ layout('event log entry', 64, {
     pasid: '59:40',
   },
   8: { batchIndex: '15:0' },
-  /** For 0x19 the handle. */
-  12: { invalidFlags: '31:0' },
+  /** Invalid flags of 0x11; of 0x19, 0x1a, 0x26 and 0x27 an `EventInformation`, of 0x06 and 0x1f its operand alone. */
+  12: { information: '31:0' },
   16: { addressLow: '31:0' },
   20: { addressHigh: '31:0' },
   32: { record: '7:0' },
 });
+/** What else an event says of its descriptor, at byte 12: its interrupt handle, and what it asked for. Linux drivers/dma/idxd/registers.h, __evl_entry. */
+export const EventInformation = /* @__PURE__ */ layout('event information', 4, {
+  0: {
+    interruptHandle: '15:0',
+    interruptRequested: '16',
+    ims: '17',
+    recordRequested: '18',
+    firstErrorInBatch: '19',
+    /** unconfirmed: 0 the descriptor list or completion record, then the operands in the order of the descriptor. */
+    operand: '31:29',
+  },
+});
+export const EVENT_INFORMATION_WORD = 3;
 
 /** WQCFG, one per work queue: table + queue * (32 << WQCAP.configSize). Writable while the queue is disabled. */
 export const WqCfg = /* @__PURE__ */ layout('WQCFG', 32, {

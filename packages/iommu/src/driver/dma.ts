@@ -25,13 +25,18 @@ export class DmaSpace {
   // fixed
   readonly #hardware: Hardware;
   readonly #domain: PagingDomain;
+  readonly #attachPasid: () => number;
+  readonly #freePasid: (pasid: number) => void;
   // state
+  #pasid = -1;
   #next = TOP;
   readonly #freed = new Map<number, number[]>();
 
-  constructor(hardware: Hardware, domain: PagingDomain) {
+  constructor(hardware: Hardware, domain: PagingDomain, attachPasid: () => number, freePasid: (pasid: number) => void) {
     this.#hardware = hardware;
     this.#domain = domain;
+    this.#attachPasid = attachPasid;
+    this.#freePasid = freePasid;
   }
 
   /** Maps `frames` contiguous page frames. Its IOVA in bytes, or -errno. `prot`: Prot.READ | Prot.WRITE, as the device may. */
@@ -48,6 +53,16 @@ export class DmaSpace {
   unmap(iova: number, frames: number): void {
     this.#domain.unmap(iova, frames * PAGE);
     this.#release(iova / PAGE, orderOf(frames));
+  }
+  /** A PASID of the function that reaches the same memory, allocated and attached at the first call; -errno. Linux idxd_enable_system_pasid. */
+  enablePasid(): number {
+    if (this.#pasid < 0) this.#pasid = this.#attachPasid();
+    return this.#pasid;
+  }
+  /** The function goes, and was detached: its PASID is free. */
+  release(): void {
+    if (this.#pasid >= 0) this.#freePasid(this.#pasid);
+    this.#pasid = -1;
   }
   /** Zeroed memory that kernel and device share; undefined when there is none. */
   alloc(bytes: number): CoherentMemory | undefined {

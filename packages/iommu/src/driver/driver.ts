@@ -163,6 +163,7 @@ export class IommuDriver {
     this.queue.flush();
     device.table.free();
     device.dma?.domain.free();
+    device.dma?.space.release();
     this.devices.delete(requesterId);
   }
 
@@ -200,7 +201,13 @@ export class IommuDriver {
     if (!device) return undefined;
     if (!device.dma) {
       const domain = this.pagingDomain();
-      device.dma = { space: new DmaSpace(this.hardware, domain), domain };
+      const attachPasid = (): number => {
+        const pasid = this.allocPasid();
+        const error = pasid < 0 ? pasid : this.attachPasid(requesterId, pasid, domain);
+        if (error < 0 && pasid >= 0) this.freePasid(pasid);
+        return error < 0 ? error : pasid;
+      };
+      device.dma = { space: new DmaSpace(this.hardware, domain, attachPasid, (pasid) => this.freePasid(pasid)), domain };
     }
     return this.attach(requesterId, device.dma.domain) === 0 ? device.dma.space : undefined;
   }
