@@ -1,11 +1,9 @@
 import { Clock, Cpu, LocalApic } from '@siov/cpu';
 import { IdxdDevice } from '@siov/idxd-device';
-import { Opcode } from '@siov/idxd-device/spec';
 import { IdxdDriver, type Interrupts, userQueue } from '@siov/idxd-driver';
 import { Client } from '@siov/idxd-driver/client';
 import { MsixDomain } from '@siov/ims-irq';
 import { IommuDriver, IommuUnit } from '@siov/iommu';
-import { hi, lo } from '@siov/layout';
 import { MapFlag, Open, Prot } from '@siov/layout/uapi';
 import { AddressSpace, FrameAllocator, PhysicalMemory } from '@siov/memory';
 import { ECAM_BUS_BYTES, enumerate, PciRoot } from '@siov/pci-core';
@@ -51,15 +49,12 @@ const source = task.alloc(8192);
 const destination = task.mmap(0, 8192, Prot.READ | Prot.WRITE, MapFlag.PRIVATE | MapFlag.ANONYMOUS);
 task.writeStruct(source + 5000, new TextEncoder().encode('moved'));
 const client = new Client(task, { address: portal, mode: 'shared' }, { depth: 1 });
-client.prepare(0, Opcode.memmove, hi(source), lo(source), hi(destination), lo(destination), 8192);
-do {
-  client.submit(0);
-  clock.wait(() => client.poll(0) !== 0);
-} while (client.resume(0));
+client.memmove(0, destination, source, 8192);
+const result = client.run(0, clock);
 console.log(
   path,
-  'status',
-  client.poll(0),
+  result?.operation,
+  result?.status,
   'after',
   client.resumes,
   'page faults:',

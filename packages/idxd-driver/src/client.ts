@@ -3,8 +3,23 @@
  * resumed after a partial completion. Nothing is allocated per descriptor: a client owns `depth` slots, and a slot is a number.
  */
 
-import { Flag, Opcode, Status } from '@siov/idxd-device/spec';
+import {
+  ApplyDeltaDescriptor,
+  CompareDescriptor,
+  CrcDescriptor,
+  CreateDeltaDescriptor,
+  Descriptor,
+  DualcastDescriptor,
+  FillDescriptor,
+  Flag,
+  Opcode,
+  Status,
+  TranslationFetchDescriptor,
+} from '@siov/idxd-device/spec';
 import { hi, lo } from '@siov/layout';
+import { type Dif, putDif } from './client-dif.js';
+import { type Result, resultOf } from './client-result.js';
+import { goOn } from './client-resume.js';
 
 /** What a client needs of the process that runs it: instructions on its memory (addresses as two int32 words), and memory. */
 export interface Process {
@@ -31,7 +46,17 @@ export interface ClientOptions {
   readonly interruptHandle?: number;
 }
 
+/** Lets time pass until a condition holds; false when it never will. `Clock` of @siov/cpu fits. */
+export interface Waiter {
+  wait(until: () => boolean): boolean;
+}
+export type { Dif } from './client-dif.js';
+export type { Result } from './client-result.js';
+
 const PAGE = 4096;
+const SLOT_BYTES = 64;
+/** A shared queue is asked again after 1, 2, 4, up to this many turns of the wait. */
+const BACK_OFF_LIMIT = 1024;
 
 /** What `poll` says of a slot that has no record yet. */
 export const PENDING_RECORD = 0;
@@ -54,6 +79,8 @@ export class Client {
   readonly #recordLow: number;
   // state
   #slot = 0;
+  /** Lists of two for batches of which one member is left. */
+  #lists = 0;
   /** Portal writes, ENQCMD answers of 1, and resumed descriptors so far. */
   submissions = 0;
   retries = 0;
@@ -140,56 +167,170 @@ export class Client {
     return this.#process.view[r + word]!;
   }
 
+  // What each operation takes. Addresses and sizes are Numbers in bytes; `flags` are added to the client's own.
+
+  nop(slot: number, flags = 0): void {
+    this.#build(slot, Opcode.nop, 0, 0, 0, flags);
+  }
+  /** Ends when everything before it of this process and queue has. */
+  drain(slot: number, flags = 0): void {
+    this.#build(slot, Opcode.drain, 0, 0, 0, flags);
+  }
+  memmove(slot: number, destination: number, source: number, size: number, flags = 0): void {
+    this.#build(slot, Opcode.memmove, source, destination, size, flags);
+  }
+  /** The pattern's eight bytes as two words, the first byte lowest. */
+  fill(slot: number, destination: number, patternLow: number, patternHigh: number, size: number, flags = 0): void {
+    const d = this.#build(slot, Opcode.fill, 0, destination, size, flags);
+    FillDescriptor.set.patternLow(this.#process.view, d, patternLow);
+    FillDescriptor.set.patternHigh(this.#process.view, d, patternHigh);
+  }
+  /** With `expected` (0 equal, 1 different) another result is status 0x02. */
+  compare(slot: number, source1: number, source2: number, size: number, expected?: 0 | 1, flags = 0): void {
+    const d = this.#build(slot, Opcode.compare, source1, source2, size, flags | (expected === undefined ? 0 : Flag.checkResult));
+    CompareDescriptor.set.expectedResult(this.#process.view, d, expected ?? 0);
+  }
+  comparePattern(slot: number, source: number, patternLow: number, patternHigh: number, size: number, expected?: 0 | 1, flags = 0): void {
+    const d = this.#build(slot, Opcode.comparePattern, source, 0, size, flags | (expected === undefined ? 0 : Flag.checkResult));
+    const { set } = CompareDescriptor;
+    set.source2Low(this.#process.view, d, patternLow);
+    set.source2High(this.#process.view, d, patternHigh);
+    set.expectedResult(this.#process.view, d, expected ?? 0);
+  }
+  /** What source 2 has that source 1 has not, into `record` of at most `maxRecordSize` bytes (a multiple of 10, from 80 on). */
+  createDelta(slot: number, source1: number, source2: number, size: number, record: number, maxRecordSize: number, flags = 0): void {
+    const d = this.#build(slot, Opcode.createDelta, source1, source2, size, flags);
+    const { set } = CreateDeltaDescriptor;
+    set.deltaLow(this.#process.view, d, lo(record));
+    set.deltaHigh(this.#process.view, d, hi(record));
+    set.maxDeltaSize(this.#process.view, d, maxRecordSize);
+  }
+  /** `recordSize` bytes of a delta record are written over `destination`, which has `size` bytes. */
+  applyDelta(slot: number, destination: number, record: number, recordSize: number, size: number, flags = 0): void {
+    const d = this.#build(slot, Opcode.applyDelta, record, destination, size, flags);
+    ApplyDeltaDescriptor.set.deltaSize(this.#process.view, d, recordSize);
+  }
+  /** Bits 11:0 of both destinations are the same. */
+  dualcast(slot: number, destination1: number, destination2: number, source: number, size: number, flags = 0): void {
+    const d = this.#build(slot, Opcode.dualcast, source, destination1, size, flags);
+    DualcastDescriptor.set.destination2Low(this.#process.view, d, lo(destination2));
+    DualcastDescriptor.set.destination2High(this.#process.view, d, hi(destination2));
+  }
+  /** DSA 2.0: translations only, of every `stride` bytes (0: every page). */
+  translationFetch(slot: number, address: number, size: number, stride = 0, flags = 0): void {
+    const d = this.#build(slot, Opcode.translationFetch, address, 0, size, flags);
+    TranslationFetchDescriptor.set.stride(this.#process.view, d, stride);
+  }
+  /** CRC-32C; the result of one is the seed of the next. */
+  crc(slot: number, source: number, size: number, seed = 0, flags = 0): void {
+    const d = this.#build(slot, Opcode.crc, source, 0, size, flags);
+    CrcDescriptor.set.seed(this.#process.view, d, seed);
+  }
+  copyCrc(slot: number, destination: number, source: number, size: number, seed = 0, flags = 0): void {
+    const d = this.#build(slot, Opcode.copyCrc, source, destination, size, flags);
+    CrcDescriptor.set.seed(this.#process.view, d, seed);
+  }
+  /** Blocks with their fields, `size` bytes in all. */
+  difCheck(slot: number, source: number, size: number, dif: Dif, flags = 0): void {
+    putDif(this.#process.view, this.#build(slot, Opcode.difCheck, source, 0, size, flags), Opcode.difCheck, dif);
+  }
+  /** Blocks without fields, `size` bytes in all, get them. */
+  difInsert(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
+    putDif(this.#process.view, this.#build(slot, Opcode.difInsert, source, destination, size, flags), Opcode.difInsert, dif);
+  }
+  difStrip(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
+    putDif(this.#process.view, this.#build(slot, Opcode.difStrip, source, destination, size, flags), Opcode.difStrip, dif);
+  }
+  difUpdate(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
+    putDif(this.#process.view, this.#build(slot, Opcode.difUpdate, source, destination, size, flags), Opcode.difUpdate, dif);
+  }
+  /** DSA 2.0: the fields alone, eight bytes a block. */
+  dixGenerate(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
+    putDif(this.#process.view, this.#build(slot, Opcode.dixGenerate, source, destination, size, flags), Opcode.dixGenerate, dif);
+  }
+  cacheFlush(slot: number, address: number, size: number, flags = 0): void {
+    this.#build(slot, Opcode.cacheFlush, 0, address, size, flags);
+  }
+  /** `count` slots from `first` on, prepared before, in one submission. Each has its own record besides. */
+  batch(slot: number, first: number, count: number, flags = 0): void {
+    if (!(first >= 0 && count >= 1 && first + count <= this.depth && (slot < first || slot >= first + count)))
+      throw new RangeError(`Client.batch: first and count name slots of 0 to ${this.depth - 1} without slot ${slot}, not ${count} from ${first}`);
+    this.#build(slot, Opcode.batch, this.descriptors + first * SLOT_BYTES, 0, count, flags);
+  }
+
+  /** The slot's record in words of its operation. Undefined while it is under way. */
+  result(slot: number): Result | undefined {
+    const status = this.poll(slot);
+    if (status === PENDING_RECORD) return undefined;
+    const d = this.#process.words(this.#descriptorHigh, (this.#descriptorLow + slot * SLOT_BYTES) | 0, 0);
+    const descriptor = this.#process.view.slice(d, d + 16);
+    const r = this.#process.words(this.#recordHigh, (this.#recordLow + slot * SLOT_BYTES) | 0, 0);
+    return resultOf(descriptor, this.#process.view.slice(r, r + 8));
+  }
   /**
-   * After a page fault (status 0x03): touches the page, as a user's fault handler would, and turns the descriptor into one for the rest.
-   * The caller submits the slot again. False when there is nothing to resume.
+   * Submits the slot, with back-off while a shared queue is full, waits for its record, and goes on after page faults until it ends otherwise.
+   * Undefined: it never does, as when the queue is gone.
+   */
+  run(slot: number, waiter: Waiter): Result | undefined {
+    do {
+      if (!this.#enqueue(slot, waiter) || !waiter.wait(() => this.poll(slot) !== PENDING_RECORD)) return undefined;
+    } while (this.resume(slot));
+    return this.result(slot);
+  }
+  #enqueue(slot: number, waiter: Waiter): boolean {
+    for (let pause = 1; this.submit(slot) !== 0; pause = Math.min(pause * 2, BACK_OFF_LIMIT)) {
+      let turns = 0;
+      // A queue that stays full although nothing else happens will not have room.
+      if (!waiter.wait(() => ++turns > pause)) return this.submit(slot) === 0;
+    }
+    return true;
+  }
+
+  /**
+   * After a page fault (status 0x03, or 0x06 of a batch's list): touches the page, as a user's fault handler would, and turns the descriptor
+   * into one for the rest. The caller submits the slot again. False when there is nothing to resume.
    */
   resume(slot: number): boolean {
-    if ((this.poll(slot) & 0x7f) !== Status.pageFault) return false;
+    const status = this.poll(slot);
+    const code = status & 0x7f;
+    if (code !== Status.pageFault && code !== Status.batchFault) return false;
     const p = this.#process;
-    const write = this.poll(slot) >>> 7;
-    const done = this.record(slot, 1);
-    const backward = (this.record(slot, 0) >>> 8) & 1;
+    const write = status >>> 7;
     const faultLow = this.record(slot, 2) | 0;
     const faultHigh = this.record(slot, 3) | 0;
-    const value = this.record(slot, 4);
     const at = p.words(faultHigh, faultLow & ~3, write);
     if (write) p.view[at] = p.view[at]!;
-    const d = p.words(this.#descriptorHigh, (this.#descriptorLow + slot * 64) | 0, 1);
+    const r = p.words(this.#recordHigh, (this.#recordLow + slot * SLOT_BYTES) | 0, 0);
+    const record = p.view.subarray(r, r + 8);
+    const d = p.words(this.#descriptorHigh, (this.#descriptorLow + slot * SLOT_BYTES) | 0, 1);
     const w = p.view;
-    const opcode = w[d + 1]! >>> 24;
-    // Backward moves completed their tail: the operands stay, the size shrinks. Fill's pattern turns by what was written.
-    if (!backward) {
-      if (opcode === Opcode.fill) turn(w, d + 4, done & 7);
-      else if (opcode !== Opcode.cacheFlush) forward(w, d + 4, done);
-      if (opcode === Opcode.comparePattern) turn(w, d + 6, done & 7);
-      else if (opcode !== Opcode.crc) forward(w, d + 6, done);
-      if (opcode === Opcode.dualcast) forward(w, d + 10, done);
-    }
-    w[d + 8] = w[d + 8]! - done;
-    // A CRC goes on from the value so far, wherever its seed was.
-    if (done > 0 && (opcode === Opcode.crc || opcode === Opcode.copyCrc)) {
-      w[d + 1] = w[d + 1]! & ~Flag.crcSeedInMemory;
-      w[d + 10] = value;
-    }
-    p.view[p.words(this.#recordHigh, (this.#recordLow + slot * 64) | 0, 1)] = 0;
+    goOn(w, d, record);
+    if (w[d + 1]! >>> 24 === Opcode.batch && w[d + 8] === 1) this.#last(slot, d);
+    p.view[p.words(this.#recordHigh, (this.#recordLow + slot * SLOT_BYTES) | 0, 1)] = 0;
     this.resumes++;
     return true;
   }
-}
-
-/** Adds to a 64-bit address in two words. */
-function forward(w: Uint32Array, at: number, bytes: number): void {
-  const low = w[at]! + bytes;
-  w[at] = low;
-  if (low > 0xffff_ffff) w[at + 1] = w[at + 1]! + 1;
-}
-/** Rotates an 8-byte pattern so that byte `by` comes first. */
-function turn(w: Uint32Array, at: number, by: number): void {
-  for (let i = 0; i < by; i++) {
-    const low = w[at]!;
-    const high = w[at + 1]!;
-    w[at] = (low >>> 8) | ((high & 0xff) << 24);
-    w[at + 1] = (high >>> 8) | ((low & 0xff) << 24);
+  /** A batch has two members at least: the last one that is left gets a no-operation beside it. */
+  #last(slot: number, d: number): void {
+    const p = this.#process;
+    if (this.#lists === 0) this.#lists = p.alloc(Math.ceil((this.depth * 2 * SLOT_BYTES) / PAGE) * PAGE);
+    const list = this.#lists + slot * 2 * SLOT_BYTES;
+    const { view } = p;
+    const from = p.words(view[d + 5]! | 0, view[d + 4]! | 0, 0);
+    const member = p.view.slice(from, from + 16);
+    const to = p.words(hi(list), lo(list), 1);
+    p.view.set(member, to);
+    p.view.fill(0, to + 16, to + 32);
+    const at = p.words(this.#descriptorHigh, (this.#descriptorLow + slot * SLOT_BYTES) | 0, 1);
+    p.view[at + 4] = lo(list);
+    p.view[at + 5] = hi(list);
+    p.view[at + 8] = 2;
+  }
+  /** The common part of a builder; the word index of the descriptor in the process's view. */
+  #build(slot: number, opcode: number, first: number, second: number, size: number, flags: number): number {
+    this.prepare(slot, opcode, hi(first), lo(first), hi(second), lo(second), size);
+    const d = this.#process.words(this.#descriptorHigh, (this.#descriptorLow + slot * SLOT_BYTES) | 0, 1);
+    if (flags !== 0) Descriptor.set.flags(this.#process.view, d, Descriptor.get.flags(this.#process.view, d) | flags);
+    return d;
   }
 }
