@@ -10,14 +10,18 @@ export interface DeviceCosts {
   readonly secondRead: number;
   readonly write: number;
   readonly recordWrite: number;
-  /** What pages 2 to 4 of an operation add each, and what each doubling of their number adds from there. */
+  /** Of operations that read and write: what pages 2 to 4 add each, and what each doubling of their number adds from there. */
   readonly pageStall: number;
   readonly pageStallGrowth: number;
   /** How long a descriptor keeps its engine from the next one. */
   readonly occupancy: number;
   /** What each byte adds to that. */
   readonly occupancyPerByte: number;
-  /** Reading a batch's list: the first piece, and each further descriptor. */
+  /** What a destination adds whose first or last line is written in part: in halves of 32 bytes, or in smaller pieces. On the engine, and seen by one that waits. */
+  readonly partialHalf: number;
+  readonly partialLine: number;
+  readonly partialLatency: number;
+  /** Reading a batch's list: the first piece, and what each descriptor takes of the data path. */
   readonly batchFetch: number;
   readonly batchNext: number;
   /** Nanoseconds per byte of the whole device, shared by its engines, by operation. */
@@ -41,6 +45,9 @@ export const noCosts: DeviceCosts = {
   pageStallGrowth: 0,
   occupancy: 0,
   occupancyPerByte: 0,
+  partialHalf: 0,
+  partialLine: 0,
+  partialLatency: 0,
   batchFetch: 0,
   batchNext: 0,
   streamMove: 0,

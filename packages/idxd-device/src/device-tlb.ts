@@ -13,7 +13,7 @@ const INTERRUPT_PAGES = 0xfee;
 export class DeviceTlb implements Upstream {
   // fixed
   readonly #next: Upstream;
-  /** The slots are the extents that operations fill: first operand, second operand, and everything else (records, lists, seeds). */
+  /** The slots are the extents that are filled: first operand, second operand, everything else (records, seeds), and batches' lists. */
   readonly #slots: readonly Extent[];
   // state
   readonly #valid: Uint8Array;
@@ -46,7 +46,7 @@ export class DeviceTlb implements Upstream {
   acquire(access: number, pasid: number, high: number, low: number, max: number, out: Extent): number {
     if (!(access & DmaAccess.ats)) return this.#next.acquire(access, pasid, high, low, max, out);
     const slots = this.#slots;
-    const slot = out === slots[0] ? 0 : out === slots[1] ? 1 : 2;
+    const slot = out === slots[0] ? 0 : out === slots[1] ? 1 : out === slots[2] ? 2 : 3;
     if (
       this.#valid[slot] &&
       this.#page[slot] === low >>> 12 &&

@@ -16,6 +16,7 @@ import type { Clock, Trace, Upstream } from './ports.js';
 import { type Profile, sprDsa } from './profiles.js';
 import { WorkQueue, WqState } from './queue.js';
 import { BAR0_BYTES, deviceRegisters, offeredCommands, type Registers, Table } from './registers.js';
+import type { ScheduleOptions } from './schedule.js';
 import * as spec from './spec/index.js';
 
 export interface DeviceOptions {
@@ -30,6 +31,11 @@ export interface DeviceOptions {
    * write of 64 bytes (default false: they do nothing). unconfirmed: that a device does so.
    */
   readonly assembleStores?: boolean;
+  /**
+   * Choose every order that the specification leaves open by this seed. Default: descriptors take effect in the order of their dispatch, and the
+   * records of an engine appear in that order too; engines overtake each other as their shares of the data path have it.
+   */
+  readonly schedule?: ScheduleOptions;
 }
 
 const cfg = spec.WqCfg.get;
@@ -97,6 +103,7 @@ export class IdxdDevice {
       queues: this.#queues,
       trace: this.#trace,
       counters: this.counters,
+      schedule: options.schedule,
       softwareError: (error, op) => this.#softwareError(error, op),
       settled: () => this.#settle(),
     });
@@ -112,8 +119,8 @@ export class IdxdDevice {
 
   /** Gives the device its way to memory. */
   connect(upstream: Upstream): void {
-    const { a, b, c } = this.#engines.io;
-    this.#tlb = this.#deviceTlb ? new DeviceTlb(upstream, [a, b, c]) : undefined;
+    const { a, b, c, list } = this.#engines.io;
+    this.#tlb = this.#deviceTlb ? new DeviceTlb(upstream, [a, b, c, list]) : undefined;
     this.#engines.connect(this.#tlb ?? upstream);
     this.#interrupts.upstream = this.#eventLog.upstream = upstream;
   }
@@ -463,7 +470,20 @@ export class IdxdDevice {
   }
 
   #arrange(): void {
-    this.#engines.configure((group) => spec.GroupCfg.get.engines(this.#registers.words, this.#registers.at('groupConfig', group)));
+    const { words } = this.#registers;
+    const { groups, readBuffers } = this.profile;
+    const get = spec.GroupCfg.get;
+    const at = Array.from({ length: groups }, (_, group) => this.#registers.at('groupConfig', group));
+    const reserved = at.map((group) => get.readBuffersReserved(words, group));
+    const allReserved = reserved.reduce((sum, n) => sum + n, 0);
+    this.#engines.configure(
+      at.map((group, i) => ({
+        engines: get.engines(words, group),
+        // What is reserved for other groups is theirs. unconfirmed: that 0 allowed means no limit, and that a group has one in any case. The limit of
+        // GENCFG is about low-bandwidth memory, of which there is none here.
+        readBuffers: Math.max(1, Math.min(get.readBuffersAllowed(words, group) || readBuffers, readBuffers - allReserved + reserved[i]!)),
+      })),
+    );
   }
 
   // --- errors and resets

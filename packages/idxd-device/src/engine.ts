@@ -1,23 +1,34 @@
 /**
  * Engines: take descriptors from the queues of their group, check them, step the operation, and let its record appear when its time has
- * passed. DSA specification, "Engines" and "Descriptor Processing". Functional effects happen at dispatch, in order; time is the clock's.
+ * passed. DSA specification, "Engines" and "Descriptor Processing". Functional effects happen at dispatch, in order, unless a schedule says
+ * otherwise; time is the clock's.
  */
 import { Event } from '@siov/layout/events';
 import { DmaAccess, PageResponse } from '@siov/layout/pcie';
 import type { PciFunction } from '@siov/pci-core';
 import type { DeviceCosts } from './costs.js';
+import { DataPath } from './data-path.js';
 import type { Interrupts } from './interrupts.js';
 import { extent, type Io, Op, Step } from './op.js';
-import { legalFlags, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
+import { legalFlags, type Operation, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
 import type { Clock, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
+import { Schedule, type ScheduleOptions } from './schedule.js';
 import { descriptors, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
 import { unconnected } from './unconnected.js';
 import { Window } from './window.js';
 
-/** Descriptors in progress per engine. unconfirmed: bits 39:32 of GENCAP in older revisions say 64. */
 const IN_FLIGHT = 64;
+const READ_BUFFER_BYTES = 128;
+/** Cache lines, and the halves in which a memory write may be masked at lower cost. */
+const LINE = 64;
+const HALF_LINE = 32;
+/** In a ring: an operation that was aborted. */
+const GONE = -1;
+const DESCRIPTOR_BYTES = 64;
+/** What a draw of a batch's order came to: an order, no list to read, or a fence after a failure. */
+const Drawn = { order: 0, fault: 1, fenced: 2 } as const;
 /** A completion event names an operation and which life of it: an event of a life that a reset ended does nothing. */
 const POOL_SHIFT = 12;
 const POOL_LIMIT = 1 << POOL_SHIFT;
@@ -45,23 +56,36 @@ export interface EnginePorts {
   readonly queues: readonly WorkQueue[];
   readonly trace: Trace | undefined;
   readonly counters: Float64Array;
+  readonly schedule: ScheduleOptions | undefined;
   /** Puts an error into SWERROR. */
   softwareError(error: number, op: Op): void;
   /** Something finished: a drain or a command may be able to go on. */
   settled(): void;
 }
 
+/** A group as it is configured: its engines, one bit each, and how many read buffers they may use. */
+export interface Group {
+  readonly engines: number;
+  readonly readBuffers: number;
+}
+
 export class Engines {
   // fixed
   readonly #p: EnginePorts;
   readonly #run: number;
+  readonly #start: number;
   readonly #finish: number;
+  readonly #depart: number;
+  readonly #limit: number;
+  readonly #strict: boolean;
   readonly #rates: Readonly<{ [S in Stream]: number }>;
   /** Which operations this device offers, the flags that each may have, and the reserved bits of its descriptor. */
   readonly #offered: readonly boolean[];
   readonly #legal: readonly number[];
   readonly #reserved: readonly (Uint32Array | undefined)[];
   readonly #io: Io;
+  /** Who chooses where there is a choice; without, everything goes in order. */
+  readonly #schedule: Schedule | undefined;
   // state
   readonly #pool: Op[] = [];
   readonly #idle: Op[] = [];
@@ -71,25 +95,55 @@ export class Engines {
   readonly #blocked: Int32Array;
   /** Queues by engine, highest priority first; rebuilt when a queue or the device changes. */
   #queuesOf: WorkQueue[][] = [];
-  readonly #turn: Int32Array;
-  /** When the device's data path is free, and the drains that wait. */
-  readonly #bus = new Float64Array(1);
+  readonly #path: DataPath;
+  /** How much work of the data path, in nanoseconds, an engine may have when it takes the next descriptor: what its read buffers hold. */
+  readonly #window: Float64Array;
+  /** By engine, a ring of operations in the order of their dispatch (-1: gone without a record): the oldest, and how many. */
+  readonly #ring: Int32Array;
+  readonly #head: Int32Array;
+  readonly #held: Int32Array;
   #drains = 0;
   #sequence = 0;
+  /** When the next arbitration is due; only the event of the last generation is it. */
+  readonly #due = new Float64Array(1);
   #scheduled = false;
+  #generation = 0;
+  /** Someone will look at the data path; an engine waits for its read buffers until then. */
+  #watching = false;
+  #stalled = false;
 
   constructor(ports: EnginePorts) {
     this.#p = ports;
     const { profile, clock, costs } = ports;
-    const [a, b, c] = [extent(), extent(), extent()];
+    const [a, b, c, list] = [extent(), extent(), extent(), extent()];
     const windows = { source: new Window(a), target: new Window(b), other: new Window(c) };
-    this.#io = { upstream: unconnected, a, b, c, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
-    for (let id = 0; id < profile.engines * IN_FLIGHT; id++) this.#pool.push(new Op(id));
+    this.#io = { upstream: unconnected, a, b, c, list, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
+    this.#limit = profile.descriptorsPerEngine ?? IN_FLIGHT;
+    if (!(this.#limit >= 1 && profile.engines * this.#limit <= POOL_LIMIT))
+      throw new RangeError(`profile: engines times descriptorsPerEngine is 1 to ${POOL_LIMIT}, not ${profile.engines * this.#limit}`);
+    this.#strict = profile.arbitration === 'strict';
+    this.#schedule = ports.schedule && new Schedule(ports.schedule);
+    for (let id = 0; id < profile.engines * this.#limit; id++) this.#pool.push(new Op(id));
     this.#idle.push(...this.#pool);
     this.#free = new Float64Array(profile.engines);
     this.#inFlight = new Int32Array(profile.engines);
     this.#blocked = new Int32Array(profile.engines);
-    this.#turn = new Int32Array(profile.engines);
+    this.#path = new DataPath(
+      profile.engines,
+      this.#limit,
+      (id) => {
+        this.#pool[id]!.streaming = 1;
+      },
+      (id) => {
+        const op = this.#pool[id]!;
+        op.streaming = 0;
+        this.#finishAt(op, clock.now);
+      },
+    );
+    this.#window = new Float64Array(profile.engines);
+    this.#ring = new Int32Array(profile.engines * this.#limit);
+    this.#head = new Int32Array(profile.engines);
+    this.#held = new Int32Array(profile.engines);
     this.#rates = {
       none: 0,
       move: costs.streamMove,
@@ -102,13 +156,25 @@ export class Engines {
     this.#offered = codes.map((code) => profile.operations.includes(code) && operations[code] !== undefined);
     this.#legal = codes.map((code) => (this.#offered[code] ? legalFlags(code, operations[code]!, profile) : 0));
     this.#reserved = codes.map((code) => (this.#offered[code] ? descriptors.of(Uint32Array.of(0, code << 24), 0).masks.reserved : undefined));
-    this.#run = clock.handler(() => {
+    this.#run = clock.handler((generation) => {
+      if (generation !== this.#generation) return;
       this.#scheduled = false;
       this.#arbitrate();
     });
+    this.#start = clock.handler((ticket) => {
+      const op = this.#pool[ticket & (POOL_LIMIT - 1)]!;
+      if (op.active && op.life === ticket >>> POOL_SHIFT) this.#advance(op);
+    });
     this.#finish = clock.handler((ticket) => {
       const op = this.#pool[ticket & (POOL_LIMIT - 1)]!;
-      if (op.active && op.life === ticket >>> POOL_SHIFT) this.#finished(op);
+      // An end that was foreseen before others joined the data path is none.
+      if (op.active && op.life === ticket >>> POOL_SHIFT && !op.streaming && op.due <= clock.now) this.#timed(op);
+    });
+    this.#depart = clock.handler(() => {
+      this.#watching = false;
+      this.#path.settle(clock.now);
+      if (this.#path.watching > 0) this.#watch();
+      if (this.#stalled) this.#arbitrate();
     });
   }
 
@@ -120,19 +186,32 @@ export class Engines {
   }
 
   /** The group configuration or a queue's state changed. */
-  configure(enginesOf: (group: number) => number): void {
-    this.#queuesOf = Array.from({ length: this.#p.profile.engines }, (_, engine) =>
-      this.#p.queues
-        .filter((wq) => wq.state === WqState.enabled && wq.group >= 0 && (enginesOf(wq.group) >>> engine) & 1)
+  configure(groups: readonly Group[]): void {
+    const { profile, costs, queues } = this.#p;
+    this.#queuesOf = Array.from({ length: profile.engines }, (_, engine) =>
+      queues
+        .filter((wq) => wq.state === WqState.enabled && wq.group >= 0 && (groups[wq.group]!.engines >>> engine) & 1)
         .sort((a, b) => b.priority - a.priority),
     );
+    for (const [index, { engines, readBuffers }] of groups.entries()) {
+      // What the buffers hold, as time on the data path; in the time of one read it comes and goes once.
+      const window = readBuffers * (profile.readBufferBytes ?? READ_BUFFER_BYTES) * costs.streamMove;
+      for (let engine = 0; engine < profile.engines; engine++)
+        if ((engines >>> engine) & 1) {
+          this.#window[engine] = window;
+          this.#path.configure(engine, index, window > 0 && costs.read > 0 ? window / costs.read : 1);
+        }
+    }
   }
 
-  /** A queue got work. */
+  /** A queue got work, or an engine may take some. */
   kick(delay: number): void {
-    if (this.#scheduled) return;
+    const due = this.#p.clock.now + delay;
+    if (this.#scheduled && this.#due[0]! <= due) return;
     this.#scheduled = true;
-    this.#p.clock.after(delay, this.#run, 0);
+    this.#due[0] = due;
+    this.#generation = (this.#generation + 1) & 0x3fff_ffff;
+    this.#p.clock.after(delay, this.#run, this.#generation);
   }
 
   /** Whether an operation of the queue and PASID (-1: any) is in progress. */
@@ -146,7 +225,9 @@ export class Engines {
     for (const op of this.#pool)
       if (op.active && op.waiting && (wq < 0 || op.wq === wq) && (pasid < 0 || op.pasid === pasid)) {
         this.#unblock(op);
+        if (!this.#schedule) this.#ring[op.place] = GONE;
         this.#release(op);
+        this.#retire(op.engine);
       }
   }
 
@@ -168,40 +249,82 @@ export class Engines {
   }
 
   #arbitrate(): void {
-    const { clock } = this.#p;
-    const now = clock.now;
+    const now = this.#p.clock.now;
+    const n = this.#queuesOf.length;
+    const first = this.#schedule && n > 0 ? this.#schedule.below(n) : 0;
+    this.#stalled = false;
     let next = -1;
-    for (let engine = 0; engine < this.#queuesOf.length; engine++) {
-      for (;;) {
-        if (this.#blocked[engine]! > 0 || this.#inFlight[engine]! >= IN_FLIGHT) break;
-        const wq = this.#pick(engine);
-        if (!wq) break;
-        const free = this.#free[engine]!;
+    for (let i = 0; i < n; i++) {
+      const engine = first + i < n ? first + i : first + i - n;
+      while (this.#blocked[engine] === 0 && this.#inFlight[engine]! < this.#limit && this.#waiting(engine)) {
+        const free = this.#freeAt(engine, now);
         if (free > now) {
-          if (next < 0 || free < next) next = free;
+          if (free < Number.POSITIVE_INFINITY && (next < 0 || free < next)) next = free;
           break;
         }
-        this.#dispatch(engine, wq);
+        this.#dispatch(engine, this.#pick(engine));
       }
     }
     if (next >= 0) this.kick(Math.ceil(next - now));
   }
 
-  /** The next queue with work: the highest priority, and among equals the one after the last that was served. */
-  #pick(engine: number): WorkQueue | undefined {
+  #waiting(engine: number): boolean {
     const queues = this.#queuesOf[engine]!;
-    const n = queues.length;
-    if (n === 1) return queues[0]!.occupancy > 0 ? queues[0] : undefined;
+    for (let i = 0; i < queues.length; i++) if (queues[i]!.occupancy > 0) return true;
+    return false;
+  }
+
+  /**
+   * When an engine takes its next descriptor: the last one's occupancy has passed, and its read buffers hold what it still has to move. Among
+   * others, that is looked at whenever a piece of work is through.
+   */
+  #freeAt(engine: number, now: number): number {
+    const free = this.#free[engine]!;
+    if (free > now) return free;
+    const path = this.#path;
+    const over = path.backlog(engine, now) - this.#window[engine]!;
+    if (over <= 0) return now;
+    if (path.alone(engine, now)) return now + Math.max(1, path.time(engine, over));
+    this.#stalled = true;
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** The queue that is served next. One has work. */
+  #pick(engine: number): WorkQueue {
+    const queues = this.#queuesOf[engine]!;
+    if (queues.length === 1) return queues[0]!;
+    if (this.#schedule) return this.#draw(queues, this.#schedule);
+    // Every queue with work earns its priority; the one that is owed most is served, and pays for all. Among equals they take turns.
     let best: WorkQueue | undefined;
-    for (let i = 0; i < n; i++) {
-      const at = (this.#turn[engine]! + i) % n;
-      const wq = queues[at]!;
-      if (wq.occupancy > 0 && (!best || wq.priority > best.priority)) {
-        best = wq;
-      }
+    let total = 0;
+    for (let i = 0; i < queues.length; i++) {
+      const wq = queues[i]!;
+      if (wq.occupancy === 0 || (this.#strict && best && wq.priority < best.priority)) continue;
+      wq.credit += wq.priority;
+      total += wq.priority;
+      if (!best || wq.credit > best.credit) best = wq;
     }
-    if (best) this.#turn[engine] = queues.indexOf(best) + 1;
-    return best;
+    best!.credit -= total;
+    return best!;
+  }
+
+  #draw(queues: readonly WorkQueue[], schedule: Schedule): WorkQueue {
+    let total = 0;
+    let highest = 0;
+    for (const wq of queues)
+      if (wq.occupancy > 0 && !(this.#strict && wq.priority < highest)) {
+        total += wq.priority;
+        highest = Math.max(highest, wq.priority);
+      }
+    let draw = schedule.below(total);
+    let last = queues[0]!;
+    for (const wq of queues)
+      if (wq.occupancy > 0 && !(this.#strict && wq.priority < highest)) {
+        last = wq;
+        draw -= wq.priority;
+        if (draw < 0) break;
+      }
+    return last;
   }
 
   #dispatch(engine: number, wq: WorkQueue): void {
@@ -222,7 +345,17 @@ export class Engines {
     this.#p.trace?.emit(Event.dispatch, wq.index, op.opcode, op.pasid, engine);
     const refusal = this.#refusal(op, wq);
     if (refusal !== 0) op.end(refusal);
-    this.#advance(op);
+    if (!this.#schedule) {
+      let place = this.#head[engine]! + this.#held[engine]!++;
+      if (place >= this.#limit) place -= this.#limit;
+      op.place = engine * this.#limit + place;
+      this.#ring[op.place] = op.id;
+      this.#advance(op);
+      return;
+    }
+    const { clock, costs } = this.#p;
+    this.#free[engine] = clock.now + costs.occupancy;
+    clock.after(this.#schedule.below(this.#schedule.spread + 1), this.#start, (op.life << POOL_SHIFT) | op.id);
   }
 
   /** Steps an operation to its end or to a page that is not there, and gives it its time. */
@@ -230,6 +363,7 @@ export class Engines {
     const { clock, costs } = this.#p;
     const before = op.ns;
     const busBefore = op.busNs;
+    const movedBefore = op.moved;
     if (op.status === 0) {
       const step = op.opcode === Opcode.batch ? this.#stepBatch(op) : op.opcode === Opcode.drain ? this.#stepDrain(op) : this.#step(op);
       if (step === Step.waiting) {
@@ -239,40 +373,82 @@ export class Engines {
         return;
       }
     }
-    // Time. Decode, first read and translations; then the bytes, when the data path that all engines share is free; then the posted writes.
-    // The engine takes the next descriptor long before: it is busy for its occupancy alone.
-    const row = operations[op.opcode];
+    // Time: the bytes' share of the data path, and all that one who waits sees besides (decoding, translations, first read, posted writes). An
+    // engine takes the next descriptor long before: this one keeps it for its occupancy alone.
     const now = clock.now;
-    const batch = op.opcode === Opcode.batch;
-    let t = now + costs.dispatch + this.#exposed(op.ns - before, op.moved);
-    if (row && op.moved > 0) t += (row.reads > 0 ? costs.read : 0) + (row.reads > 1 ? costs.secondRead : 0);
-    if (row) op.busNs += op.moved * this.#rates[row.stream];
-    const stream = op.busNs - busBefore;
-    if (batch && stream > 0) t += costs.read;
-    const busy = batch ? op.busyNs : costs.occupancy + op.moved * costs.occupancyPerByte;
-    const ready = t;
-    if (stream > 0) {
-      t = Math.max(t, this.#bus[0]!) + stream;
-      this.#bus[0] = t;
+    let after = costs.dispatch + costs.recordWrite;
+    let busy = costs.occupancy;
+    let seen = 0;
+    const row = operations[op.opcode];
+    if (op.opcode === Opcode.batch) {
+      after += op.ns - before;
+      if (op.busNs > busBefore) after += costs.read;
+      busy = Math.max(busy, op.busyNs);
+      seen = busy;
+    } else if (row && op.moved > movedBefore) {
+      const moved = op.moved - movedBefore;
+      op.busNs += moved * this.#rates[row.stream];
+      busy += moved * costs.occupancyPerByte;
+      after += this.#exposed(op.ns - before, moved, row) + (row.reads > 0 ? costs.read : 0) + (row.reads > 1 ? costs.secondRead : 0);
+      const partial = row.fillsDestination ? this.#partial(op) : 0;
+      if (partial > 0) {
+        busy += partial;
+        after += costs.partialLatency;
+      }
+      if (row.writes > 0) after += costs.write;
+    } else {
+      after += op.ns - before;
+      if (row && row.writes > 0) after += costs.write;
     }
-    if (batch) t = Math.max(t, ready + busy);
-    const engineFree = now + Math.max(busy, costs.occupancy);
-    this.#free[op.engine] = Math.max(this.#free[op.engine]!, engineFree);
-    if (row && row.writes > 0) t += costs.write;
-    t += costs.recordWrite;
-    clock.after(Math.round(t - now), this.#finish, (op.life << POOL_SHIFT) | op.id);
+    const free = now + busy;
+    if (free > this.#free[op.engine]!) this.#free[op.engine] = free;
+    const stream = op.busNs - busBefore;
+    op.after = after;
+    op.until = now + seen;
+    if (stream === 0) this.#finishAt(op, op.until);
+    else {
+      const path = this.#path;
+      if (path.add(op.engine, now, stream, op.id)) {
+        op.streaming = 1;
+        this.#watch();
+      } else this.#finishAt(op, now + path.time(op.engine, path.backlog(op.engine, now)));
+    }
+  }
+
+  /** The bytes are through: what remains is known. */
+  #finishAt(op: Op, end: number): void {
+    const { clock } = this.#p;
+    const delay = Math.round(Math.max(end, op.until) + op.after - clock.now);
+    op.due = clock.now + delay;
+    clock.after(delay, this.#finish, (op.life << POOL_SHIFT) | op.id);
+  }
+
+  /** Makes sure that someone looks when the next piece of the data path's work is through. */
+  #watch(): void {
+    if (this.#watching) return;
+    this.#watching = true;
+    this.#p.clock.after(Math.ceil(this.#path.next()), this.#depart, 0);
   }
 
   /**
-   * What of the time of translations is seen: the first page of each operand in full; the later ones overlap with the data but for a stall
-   * that grows slowly with their number. Fitted to published latencies of memmove from 4 KiB to 1 MiB.
+   * What of the time of translations is seen: the first page of each operand in full; the later ones overlap with the data. In operations that
+   * both read and write there is a stall besides that grows slowly with their number; fitted to published latencies from 4 KiB to 1 MiB, in
+   * which operations that only read or only write show none.
    */
-  #exposed(ns: number, bytes: number): number {
+  #exposed(ns: number, bytes: number, row: Operation): number {
     const pages = Math.ceil(bytes / 4096);
     if (pages <= 1) return ns;
+    if (row.reads === 0 || row.writes === 0) return ns / pages;
     const { pageStall, pageStallGrowth } = this.#p.costs;
     const stall = pageStall * (Math.min(pages, 4) - 1) + (pages > 4 ? pageStallGrowth * Math.log2(pages / 4) : 0);
     return Math.min(ns, ns / pages + stall);
+  }
+
+  /** What a destination costs whose first or last line is written in part. */
+  #partial(op: Op): number {
+    const ends = op.descriptor[6]! | (op.descriptor[6]! + op.descriptor[8]!);
+    if ((ends & (LINE - 1)) === 0) return 0;
+    return (ends & (HALF_LINE - 1)) === 0 ? this.#p.costs.partialHalf : this.#p.costs.partialLine;
   }
 
   /** One operation on memory. */
@@ -294,26 +470,36 @@ export class Engines {
     const { costs } = this.#p;
     op.child ??= new Op(op.id);
     const { child } = op;
-    const io = this.#io;
+    const { list } = this.#io;
     const wq = this.#p.queues[op.wq]!;
     if (op.index === 0 && !child.active) {
       this.#p.counters[Counter.batches]!++;
       op.ns += costs.batchFetch;
       op.busyNs = 0;
     }
+    // The list is read a page at a time: which members the piece at hand has, and where in it they are.
+    let from = 0;
+    let to = 0;
     while (op.index < op.count) {
       if (!child.active) {
-        const answer = io.upstream.acquire(op.access, op.pasid, op.sourceHigh, op.sourceLow, 64, io.c);
-        if (op.index === 0) op.ns += io.c.ns;
-        if (answer !== 0) {
-          op.faultHigh = op.sourceHigh;
-          op.faultLow = op.sourceLow;
-          return op.end(Status.batchFault);
+        if (this.#schedule && op.index === op.first + op.members) {
+          const drawn = this.#drawOrder(op, this.#schedule);
+          if (drawn === Drawn.fault) return this.#listFault(op, op.index);
+          if (drawn === Drawn.fenced) break;
+          to = 0;
         }
-        const from = io.c.offset >>> 2;
-        for (let i = 0; i < 16; i++) child.descriptor[i] = io.c.words[from + i]!;
+        const member = op.members === 0 ? op.index : op.first + ((op.shift + (op.index - op.first) * op.stride) % op.members);
+        if (member < from || member >= to) {
+          if (this.#readList(op, member) !== 0) return this.#listFault(op, member);
+          if (op.index === 0) op.ns += list.ns;
+          from = member;
+          to = member + Math.max(1, list.length >>> 6);
+        }
+        const at = (list.offset >>> 2) + (member - from) * 16;
+        for (let i = 0; i < 16; i++) child.descriptor[i] = list.words[at + i]!;
         child.begin();
-        if (child.flags & Flag.fence && op.failures > 0) {
+        // What lies between two fences may go in any order: then the fence was looked at where its part began.
+        if (child.flags & Flag.fence && op.failures > 0 && op.members === 0) {
           child.active = 0;
           break;
         }
@@ -323,7 +509,7 @@ export class Engines {
         child.pasid = op.pasid;
         child.access = op.access;
         child.inBatch = 1;
-        child.batchIndex = op.index;
+        child.batchIndex = member;
         const refusal = this.#refusal(child, wq);
         if (refusal !== 0) child.end(refusal);
       }
@@ -331,16 +517,54 @@ export class Engines {
       this.#complete(child);
       child.active = 0;
       const row = operations[child.opcode];
-      // What the first member waits for is seen; later members' translations overlap with the work before them.
-      if (op.index === 0) op.ns += this.#exposed(child.ns, child.moved);
-      op.busyNs += costs.occupancy + costs.batchNext + child.moved * costs.occupancyPerByte;
-      if (row) op.busNs += child.moved * this.#rates[row.stream];
+      let busy = costs.occupancy;
+      op.busNs += costs.batchNext;
+      if (row) {
+        // What the first member waits for is seen; later members' translations overlap with the work before them.
+        if (op.index === 0) op.ns += this.#exposed(child.ns, child.moved, row);
+        if (child.moved > 0) {
+          busy += child.moved * costs.occupancyPerByte;
+          op.busNs += child.moved * this.#rates[row.stream];
+          if (row.fillsDestination) busy += this.#partial(child);
+        }
+      }
+      op.busyNs += busy;
       if (child.status !== Status.success) op.failures++;
-      op.index++;
-      op.completed = op.index;
-      op.advanceSource(64);
+      op.completed = ++op.index;
     }
     return op.end(op.failures > 0 ? Status.batchFail : Status.success);
+  }
+
+  /** Makes a batch's members from this one on readable, as many as the piece of memory has. */
+  #readList(op: Op, member: number): number {
+    const low = (op.sourceLow >>> 0) + member * DESCRIPTOR_BYTES;
+    const high = (op.sourceHigh + (low > 0xffff_ffff ? 1 : 0)) | 0;
+    return this.#io.upstream.acquire(op.access, op.pasid, high, low | 0, (op.count - member) * DESCRIPTOR_BYTES, this.#io.list);
+  }
+  #listFault(op: Op, member: number): number {
+    op.advanceSource(member * DESCRIPTOR_BYTES);
+    op.faultHigh = op.sourceHigh;
+    op.faultLow = op.sourceLow;
+    return op.end(Status.batchFault);
+  }
+
+  /** The members up to the next fence in an order of the schedule: each once, in strides that the number of them has no factor in common with. */
+  #drawOrder(op: Op, schedule: Schedule): number {
+    const { list } = this.#io;
+    let n = 0;
+    for (; op.index + n < op.count; n++) {
+      if (this.#readList(op, op.index + n) !== 0) break;
+      const fence = list.words[(list.offset >>> 2) + 1]! & Flag.fence;
+      if (fence && n > 0) break;
+      if (fence && op.failures > 0) return Drawn.fenced;
+    }
+    if (n === 0) return Drawn.fault;
+    op.first = op.index;
+    op.members = n;
+    op.shift = schedule.below(n);
+    op.stride = 1 + schedule.below(n);
+    while (greatestCommonDivisor(op.stride, n) !== 1) op.stride++;
+    return Drawn.order;
   }
 
   /**
@@ -404,9 +628,31 @@ export class Engines {
     this.#io.upstream.commit(c);
   }
 
-  #finished(op: Op): void {
-    this.#complete(op);
-    this.#release(op);
+  /** An operation's time is over. */
+  #timed(op: Op): void {
+    if (this.#schedule) {
+      this.#complete(op);
+      this.#release(op);
+      return;
+    }
+    op.ready = 1;
+    this.#retire(op.engine);
+  }
+
+  /** Records appear in the order of dispatch: those of the engine's oldest operations, as far as they are ready. */
+  #retire(engine: number): void {
+    const base = engine * this.#limit;
+    while (this.#held[engine]! > 0) {
+      const head = this.#head[engine]!;
+      const id = this.#ring[base + head]!;
+      const op = id === GONE ? undefined : this.#pool[id]!;
+      if (op && !op.ready) return;
+      this.#head[engine] = head + 1 === this.#limit ? 0 : head + 1;
+      this.#held[engine]!--;
+      if (!op) continue;
+      this.#complete(op);
+      this.#release(op);
+    }
   }
 
   #release(op: Op): void {
@@ -418,7 +664,7 @@ export class Engines {
     this.#idle.push(op);
     if (this.#drains > 0) this.#wakeDrains();
     this.#p.settled();
-    if (this.#inFlight[op.engine] === IN_FLIGHT - 1) this.kick(0);
+    if (this.#inFlight[op.engine] === this.#limit - 1) this.kick(0);
   }
 
   #wakeDrains(): void {
@@ -440,11 +686,16 @@ export class Engines {
     this.#inFlight.fill(0);
     this.#blocked.fill(0);
     this.#free.fill(0);
-    this.#bus[0] = 0;
+    this.#path.reset();
+    this.#head.fill(0);
+    this.#held.fill(0);
     this.#drains = 0;
+    this.#stalled = false;
     this.#queuesOf = [];
   }
 }
+
+const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b));
 
 const SELECTORS = Flag.trafficClass1 | Flag.trafficClass2 | Flag.trafficClass3;
 /** Whether an address of the descriptor, or its record, selects a traffic class (bit 0: A, bit 1: B) of `which`. A selector of 0 is class A. */

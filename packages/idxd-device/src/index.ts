@@ -8,3 +8,4 @@ export { type DeviceOptions, IdxdDevice } from './device.js';
 export { Counter } from './engine.js';
 export type { Clock, Extent, Trace, Upstream } from './ports.js';
 export { gnrD, type Profile, sprDsa } from './profiles.js';
+export type { ScheduleOptions } from './schedule.js';

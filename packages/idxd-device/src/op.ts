@@ -57,13 +57,27 @@ export class Op {
   busNs = 0;
   /** Batch: how long its members kept the engine. */
   busyNs = 0;
+  /** Its bytes share the data path with others': when they are through is not known yet. */
+  streaming = 0;
+  /** What is seen of it besides its bytes' time, in nanoseconds; until when it keeps one that waits in any case; when it ends. */
+  after = 0;
+  until = 0;
+  due = 0;
+  /** Its place among the operations of its engine, and whether its record only waits for theirs. */
+  place = 0;
+  ready = 0;
   /** A member of a batch, and its place there. */
   inBatch = 0;
   batchIndex = 0;
-  /** Batch: how many members, which is next, how many failed, and the record of the member in progress. */
+  /** Batch: how many members, how many are done, how many failed, and the record of the member in progress. */
   count = 0;
   index = 0;
   failures = 0;
+  /** With a schedule, the members between two fences: the first, how many, and the order as a stride and an offset among them. */
+  first = 0;
+  members = 0;
+  stride = 1;
+  shift = 0;
   child: Op | undefined;
 
   constructor(id: number) {
@@ -83,7 +97,8 @@ export class Op {
     this.completed = this.value = this.phase = this.result = this.status = this.ns = this.moved = this.busNs = 0;
     this.tagged = 0;
     this.faultHigh = this.faultLow = 0;
-    this.count = this.index = this.failures = 0;
+    this.count = this.index = this.failures = this.first = this.members = 0;
+    this.streaming = this.ready = 0;
     this.active = 1;
   }
 
@@ -117,12 +132,14 @@ export class Op {
   }
 }
 
-/** What operations work with: the upstream port and three extents that are reused for every request. */
+/** What operations work with: the upstream port and the extents that are reused for every request. */
 export interface Io {
   upstream: Upstream;
   readonly a: Extent;
   readonly b: Extent;
   readonly c: Extent;
+  /** The engine's, for batches' lists. */
+  readonly list: Extent;
   /** For operations on small structures: windows by the three extents. */
   readonly source: Window;
   readonly target: Window;

@@ -12,6 +12,18 @@ export interface Profile {
   readonly groups: number;
   readonly engines: number;
   readonly readBuffers: number;
+  /**
+   * Bytes that a read buffer holds while they are under way; default 128. A group's engines together have no more than that times its read buffers
+   * in progress. unconfirmed; with this and 96 buffers the reads of the whole rate are covered.
+   */
+  readonly readBufferBytes?: number;
+  /** Descriptors in progress per engine; default 64. unconfirmed: bits 39:32 of GENCAP in older revisions say so. */
+  readonly descriptorsPerEngine?: number;
+  /**
+   * How a group chooses between its queues: `weighted` (default) serves them in proportion to their priorities, so that none starves; `strict`
+   * serves the highest that has work. unconfirmed: the rule, beyond that priority is relative to the other queues of the group.
+   */
+  readonly arbitration?: 'weighted' | 'strict';
   readonly msixVectors: number;
   /** Interrupt message storage entries, a multiple of 256; 0: none. */
   readonly imsEntries: number;

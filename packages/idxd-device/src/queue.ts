@@ -25,6 +25,8 @@ export class WorkQueue {
   trafficClassFault = 0;
   group = -1;
   occupancy = 0;
+  /** Turns that its group owes it, in units of priority. */
+  credit = 0;
   /** Descriptors that left the queue and have no record yet. */
   inFlight = 0;
   #head = 0;
@@ -39,7 +41,7 @@ export class WorkQueue {
   /** Empties the queue and gives it room for `size` descriptors. */
   resize(size: number): void {
     this.size = size;
-    this.occupancy = this.#head = 0;
+    this.occupancy = this.credit = this.#head = 0;
     this.#ring = new Uint32Array(size * 16);
     this.#ims = new Uint8Array(size);
   }

@@ -44,7 +44,7 @@ const build = (p: Profile) => {
         genCap.maxBatchShift(w, 0, p.maxBatchShift);
         genCap.imsUnits(w, 0, p.imsEntries / 256);
         genCap.configurationSupport(w, 0, 1);
-        genCap.descriptorsPerEngine(w, 0, 64);
+        genCap.descriptorsPerEngine(w, 0, p.descriptorsPerEngine ?? 64);
       }),
     },
     wqCap: {

@@ -83,6 +83,7 @@ export const crcs: Operations = {
     writes: 1,
     stream: 'crc',
     sized: true,
+    fillsDestination: true,
     check: noOverlap,
     step: (io, op) => stepCrc(io, op, true),
   },

@@ -51,6 +51,7 @@ export const fills: Operations = {
     writes: 1,
     stream: 'fill',
     sized: true,
+    fillsDestination: true,
     check,
     step: stepFill,
   },

@@ -12,6 +12,6 @@ import { fills } from './fill.js';
 import { moves } from './move.js';
 import type { Operations } from './operation.js';
 
-export { legalFlags, type Stream } from './operation.js';
+export { legalFlags, type Operation, type Stream } from './operation.js';
 export { readbackDestination, readbackDrain } from './readback.js';
 export const operations: Operations = { ...controls, ...moves, ...fills, ...compares, ...crcs, ...deltas, ...difs, ...fetches };

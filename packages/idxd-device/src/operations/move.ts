@@ -93,6 +93,7 @@ export const moves: Operations = {
     writes: 1,
     stream: 'move',
     sized: true,
+    fillsDestination: true,
     step: stepMove,
     check: (op, overlapping) => (overlapping ? 0 : noOverlap(op)),
   },
@@ -103,6 +104,7 @@ export const moves: Operations = {
     writes: 2,
     stream: 'move',
     sized: true,
+    fillsDestination: true,
     step: stepDualcast,
     check: (op) => {
       const low2 = DualcastDescriptor.get.destination2Low(op.descriptor, 0) | 0;

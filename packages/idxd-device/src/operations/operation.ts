@@ -14,6 +14,8 @@ export interface Operation {
   readonly stream: Stream;
   /** Has a transfer size that must be 1 to the queue's maximum. */
   readonly sized: boolean;
+  /** Writes as many bytes at the destination: where these begin or end inside a cache line, that costs. */
+  readonly fillsDestination?: boolean;
   /** A status other than 0 refuses the descriptor. */
   check?(op: Op, overlapping: boolean): number;
   step(io: Io, op: Op): number;
