@@ -81,10 +81,13 @@ export class DataPath {
     return work / this.#most[engine]!;
   }
 
-  /** A piece of work of an engine. When the engine is not alone, or ceases to be, the piece and all others are watched. Returns whether it is. */
-  add(engine: number, now: number, work: number, id: number): boolean {
+  /**
+   * A piece of work of an engine. Returns how long it takes while the engine is alone, or -1: with others, it is watched. It may come to be watched
+   * later.
+   */
+  add(engine: number, now: number, work: number, id: number): number {
     this.#advance(now);
-    this.#forget(engine);
+    if (this.#count[engine]! > 0) this.#forget(engine);
     const busy = this.#busy | (1 << engine);
     const watched = (busy & (busy - 1)) !== 0;
     // Those that were alone until now.
@@ -98,8 +101,9 @@ export class DataPath {
     this.#marks[place] = mark;
     this.#ids[place] = id;
     this.#watched[place] = watched ? 1 : 0;
-    if (watched) this.watching++;
-    return watched;
+    if (!watched) return (mark - this.#served[engine]!) / this.#most[engine]!;
+    this.watching++;
+    return -1;
   }
 
   /** Tells of the watched pieces that are through by now. */
@@ -167,7 +171,20 @@ export class DataPath {
   #advance(now: number): void {
     let left = now - this.#at[0]!;
     this.#at[0] = now;
-    if (left <= 0) return;
+    const busy = this.#busy;
+    if (left <= 0 || busy === 0) return;
+    if ((busy & (busy - 1)) === 0) {
+      // One engine alone: most of the time.
+      const engine = 31 - Math.clz32(busy);
+      const served = this.#served[engine]! + left * this.#most[engine]!;
+      const wanted = this.#wanted[engine]!;
+      if (served < wanted - ROUNDING) this.#served[engine] = served;
+      else {
+        this.#served[engine] = wanted;
+        this.#busy = 0;
+      }
+      return;
+    }
     while (this.#busy !== 0 && left > 0) {
       this.#share(this.#busy);
       // Until the first of the busy engines has nothing left.

@@ -407,11 +407,11 @@ export class Engines {
     op.until = now + seen;
     if (stream === 0) this.#finishAt(op, op.until);
     else {
-      const path = this.#path;
-      if (path.add(op.engine, now, stream, op.id)) {
+      const time = this.#path.add(op.engine, now, stream, op.id);
+      if (time < 0) {
         op.streaming = 1;
         this.#watch();
-      } else this.#finishAt(op, now + path.time(op.engine, path.backlog(op.engine, now)));
+      } else this.#finishAt(op, now + time);
     }
   }
 
@@ -636,7 +636,7 @@ export class Engines {
       return;
     }
     op.ready = 1;
-    this.#retire(op.engine);
+    if (this.#ring[op.engine * this.#limit + this.#head[op.engine]!] === op.id) this.#retire(op.engine);
   }
 
   /** Records appear in the order of dispatch: those of the engine's oldest operations, as far as they are ready. */

@@ -99,7 +99,7 @@ export const moves: Operations = {
   },
   [Opcode.dualcast]: {
     name: 'dualcast',
-    flags: moveFlags | Flag.trafficClass3,
+    flags: moveFlags | Flag.trafficClass3 | Flag.destination2SteeringTag,
     reads: 1,
     writes: 2,
     stream: 'move',

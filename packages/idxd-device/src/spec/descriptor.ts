@@ -54,6 +54,8 @@ export const Flag = {
   drainReadback2: 1 << 17,
   drainSuppressA: 1 << 18,
   drainSuppressB: 1 << 19,
+  /** Dualcast: the second destination has a steering tag. */
+  destination2SteeringTag: 1 << 16,
   /** Fill: the pattern has 16 bytes. unconfirmed: the bit; a profile names the one it has. */
   fillLongPattern: 1 << 16,
 } as const;
@@ -75,6 +77,7 @@ export const Descriptor = /* @__PURE__ */ layout('descriptor', 64, {
   /** Transfer size in bytes; descriptor count of a batch. */
   32: { size: '31:0' },
 });
+export const NopDescriptor = /* @__PURE__ */ layout('nop descriptor', 64, common);
 export const BatchDescriptor = /* @__PURE__ */ layout('batch descriptor', 64, {
   ...common,
   16: { listLow: '31:0' },
@@ -108,16 +111,20 @@ export const CompareDescriptor = /* @__PURE__ */ layout('compare descriptor', 64
   32: { size: '31:0' },
   40: { expectedResult: '7:0' },
 });
-export const CrcDescriptor = /* @__PURE__ */ layout('CRC descriptor', 64, {
-  ...common,
+const crcOperands = {
   16: { sourceLow: '31:0' },
   20: { sourceHigh: '31:0' },
-  24: { destinationLow: '31:0' },
-  28: { destinationHigh: '31:0' },
   32: { size: '31:0' },
   40: { seed: '31:0' },
   48: { seedLow: '31:0' },
   52: { seedHigh: '31:0' },
+} as const;
+export const CrcDescriptor = /* @__PURE__ */ layout('CRC descriptor', 64, { ...common, ...crcOperands });
+export const CopyCrcDescriptor = /* @__PURE__ */ layout('copy with CRC descriptor', 64, {
+  ...common,
+  ...crcOperands,
+  24: { destinationLow: '31:0' },
+  28: { destinationHigh: '31:0' },
 });
 export const DualcastDescriptor = /* @__PURE__ */ layout('dualcast descriptor', 64, {
   ...common,
@@ -232,12 +239,13 @@ export const CacheFlushDescriptor = /* @__PURE__ */ layout('cache flush descript
 });
 /** The layout of a descriptor by its operation code: what printers use. */
 export const descriptors = /* @__PURE__ */ variants(Descriptor, Descriptor.get.opcode, {
+  [Opcode.nop]: NopDescriptor,
   [Opcode.batch]: BatchDescriptor,
   [Opcode.fill]: FillDescriptor,
   [Opcode.compare]: CompareDescriptor,
   [Opcode.comparePattern]: CompareDescriptor,
   [Opcode.crc]: CrcDescriptor,
-  [Opcode.copyCrc]: CrcDescriptor,
+  [Opcode.copyCrc]: CopyCrcDescriptor,
   [Opcode.dualcast]: DualcastDescriptor,
   [Opcode.drain]: DrainDescriptor,
   [Opcode.createDelta]: CreateDeltaDescriptor,
