@@ -17,6 +17,7 @@ const table = {
   'idxd-mdev': ['layout', 'idxd-driver', 'vfio-mdev', 'pci-core', 'idxd-device'],
   'idxd-uacce': ['layout', 'idxd-driver', 'uacce'],
   vmm: ['layout', 'pci-core'],
+  'vfio-user': ['layout'],
   stack: [
     'layout',
     'memory',

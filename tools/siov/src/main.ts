@@ -5,8 +5,9 @@ import { curves } from './curves.js';
 import { inspect } from './inspect.js';
 import { UsageError } from './options.js';
 import { run } from './run.js';
+import { serve } from './serve.js';
 
-const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = { compare, run, inspect, costs, curves };
+const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = { compare, run, inspect, serve, costs, curves };
 
 const help = `siov: a functional model of Intel Scalable I/O Virtualization
 
@@ -20,6 +21,7 @@ commands:
   siov compare [FILE]   run a file's bytes through both models, check every result, print counts and times side by side
   siov run [FILE]       the same through uacce alone
   siov inspect [PART]   configuration space, registers and tables by field names
+  siov serve            put a device on a socket: QEMU shows it to a real Linux guest
   siov costs            the cost table: nanoseconds per event, range, source
   siov curves           published measurements of DSA beside the model, point by point
 

@@ -1,0 +1,21 @@
+/**
+ * The vfio-user protocol, server and client. Facts have the entry point `@siov/vfio-user/protocol`. Source: QEMU, docs/interop/vfio-user.rst.
+ */
+export type { Mapping } from './backing.js';
+export {
+  type ClientMemory,
+  type ClientOptions,
+  type ClientRegion,
+  ConnectionLostError,
+  type Reply,
+  VfioUserClient,
+  VfioUserError,
+} from './client.js';
+export { DmaSpace } from './dma.js';
+export { NativeMissingError } from './native.js';
+export type { PeerName } from './peers.js';
+export { peers } from './peers.js';
+export type * from './ports.js';
+export type { Observer, ServedDevice, ServerOptions } from './server.js';
+export { SocketError, VfioUserServer } from './server.js';
+export { type ServerModule, type ServerParts, ServerThread, type ThreadOptions } from './thread.js';

@@ -1,0 +1,41 @@
+/** The devices of `siov serve`, in the server's thread. */
+import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
+import { BareDevice } from '@siov/stack/bare';
+import type { ServerParts } from '@siov/vfio-user';
+
+/** Names for --device. */
+export const deviceTable: Readonly<Record<string, { readonly about: string; readonly profile: Profile }>> = {
+  'dsa-spr': { about: "DSA of Sapphire Rapids' shape", profile: sprDsa },
+  'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape", profile: gnrD },
+};
+
+export interface ServeData {
+  readonly paths: readonly string[];
+  readonly device: string;
+}
+/** What is counted, for each device. */
+export const counterNames = ['descriptors', 'failed', 'bytes', 'faults', 'interrupts'] as const;
+
+/** Faults on demand. */
+export type Injection =
+  | { readonly what: 'halt'; readonly reset: 'software' | 'functionLevel' | 'warm' | 'cold'; readonly device: number }
+  | { readonly what: 'swerror'; readonly error: number; readonly device: number };
+
+export default function devices(data: ServeData): ServerParts {
+  const made = data.paths.map((path) => ({ path, device: new BareDevice({ profile: deviceTable[data.device]!.profile }) }));
+  return {
+    devices: made,
+    counters(out) {
+      for (const [i, { device }] of made.entries()) {
+        const { counters } = device;
+        for (const [j, name] of counterNames.entries()) out[i * counterNames.length + j] = counters[name];
+      }
+    },
+    message(message) {
+      const injection = message as Injection;
+      const device = made[injection.device]?.device.idxd;
+      if (injection.what === 'halt') device?.injectHalt(injection.reset);
+      else device?.injectSoftwareError(injection.error);
+    },
+  };
+}
