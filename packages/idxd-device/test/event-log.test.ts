@@ -70,7 +70,7 @@ describe('an error of a descriptor', () => {
     m.run();
     expect(entry(m, 0)).toMatchObject({ error: Status.invalidFlags, information: Flag.cacheControl, errorInfoValid: 1 });
     expect(entry(m, 1)).toMatchObject({ error: Status.interruptHandle, errorInfoValid: 1 });
-    expect(information(m, 1)).toMatchObject({ interruptHandle: 7, interruptRequested: 1, ims: 0, recordRequested: 1 });
+    expect(information(m, 1)).toMatchObject({ interruptHandle: 7, interruptRequested: 1, ims: 0, recordRequested: 0 });
   });
   test('whose record has no page: error 0x1a, the address of the record, and the record itself for software to deliver', () => {
     const m = logged();
