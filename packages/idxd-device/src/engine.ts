@@ -4,7 +4,7 @@
  * otherwise; time is the clock's.
  */
 import { Event } from '@siov/layout/events';
-import { DmaAccess, PageResponse } from '@siov/layout/pcie';
+import { DmaAccess, PageResponse, TlpStatus } from '@siov/layout/pcie';
 import type { PciFunction } from '@siov/pci-core';
 import type { DeviceCosts } from './costs.js';
 import { DataPath } from './data-path.js';
@@ -472,7 +472,8 @@ export class Engines {
     const { child } = op;
     const { list } = this.#io;
     const wq = this.#p.queues[op.wq]!;
-    if (op.index === 0 && !child.active) {
+    if (op.phase === 0) {
+      op.phase = 1;
       this.#p.counters[Counter.batches]!++;
       op.ns += costs.batchFetch;
       op.busyNs = 0;
@@ -490,7 +491,9 @@ export class Engines {
         }
         const member = op.members === 0 ? op.index : op.first + ((op.shift + (op.index - op.first) * op.stride) % op.members);
         if (member < from || member >= to) {
-          if (this.#readList(op, member) !== 0) return this.#listFault(op, member);
+          const answer = this.#readList(op, member);
+          if (answer === TlpStatus.waiting) return Step.waiting;
+          if (answer !== 0) return this.#listFault(op, member);
           if (op.index === 0) op.ns += list.ns;
           from = member;
           to = member + Math.max(1, list.length >>> 6);

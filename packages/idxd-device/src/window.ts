@@ -81,7 +81,13 @@ export class Window {
   /** What was put at `view[at]` is written. 0, or what memory answered when it changed its mind meanwhile. */
   commit(io: Io, op: Op): number {
     if (!this.#through) {
+      // Of the piece only the structure was written.
+      const { offset, length } = this.#extent;
+      this.#extent.offset = this.at;
+      this.#extent.length = this.#bytes;
       io.upstream.commit(this.#extent);
+      this.#extent.offset = offset;
+      this.#extent.length = length;
       return 0;
     }
     for (let done = 0; done < this.#bytes; ) {

@@ -2,13 +2,15 @@
  * Reading back: the answer proves that earlier writes arrived. DSA specification, "Destination Readback" and "Drain". Writes of this model
  * arrive at once, so what software sees is that the address can be read, or status 0x1f. unconfirmed: which byte of a destination is read.
  */
+import { TlpStatus } from '@siov/layout/pcie';
 import { type Io, type Op, Step } from '../op.js';
 import { Flag, Opcode, Status } from '../spec/descriptor.js';
 
 function readback(io: Io, op: Op, high: number, low: number): boolean {
   const answer = io.upstream.acquire(op.access, op.pasid, high, low, 1, io.c);
   op.ns += io.c.ns;
-  if (answer === 0) return true;
+  // Memory that answers later takes requests in order: what tells of the end arrives after what was written before.
+  if (answer === 0 || answer === TlpStatus.waiting) return true;
   op.faultHigh = high;
   op.faultLow = low;
   op.faultWrite = 0;
