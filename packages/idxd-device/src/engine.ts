@@ -15,7 +15,7 @@ import type { Clock, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { Schedule, type ScheduleOptions } from './schedule.js';
-import { descriptors, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
+import { descriptors, EventError, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
 import { unconnected } from './unconnected.js';
 import { Window } from './window.js';
 
@@ -33,6 +33,9 @@ const Drawn = { order: 0, fault: 1, fenced: 2 } as const;
 const POOL_SHIFT = 12;
 const POOL_LIMIT = 1 << POOL_SHIFT;
 const LIFE_MASK = 0x3_ffff;
+
+/** What became of a record: it was written or not wanted, the event log has it, or nobody. */
+const Lost = { no: 0, logged: 1, gone: 2 } as const;
 
 /** Counters of the data path, always on. */
 export const Counter = {
@@ -57,8 +60,12 @@ export interface EnginePorts {
   readonly trace: Trace | undefined;
   readonly counters: Float64Array;
   readonly schedule: ScheduleOptions | undefined;
-  /** Puts an error into SWERROR. */
-  softwareError(error: number, op: Op): void;
+  /** Puts an error into the event log (then true) or SWERROR. */
+  softwareError(error: number, op: Op): boolean;
+  /** Puts it into the event log, where there is one with room for it. */
+  keep(error: number, op: Op): boolean;
+  /** A queue's occupancy fell to the limit that interrupts. */
+  occupancyReached(wq: WorkQueue): void;
   /** Something finished: a drain or a command may be able to go on. */
   settled(): void;
 }
@@ -104,12 +111,16 @@ export class Engines {
   readonly #held: Int32Array;
   #drains = 0;
   #sequence = 0;
+  /** Of the batch that began last; 8 bits, as events name it. */
+  #batchId = 0;
   /** When the next arbitration is due; only the event of the last generation is it. */
   readonly #due = new Float64Array(1);
   #scheduled = false;
   #generation = 0;
-  /** Someone will look at the data path; an engine waits for its read buffers until then. */
+  /** When someone looks at the data path, as for arbitration; an engine waits for its read buffers until then. */
   #watching = false;
+  readonly #look = new Float64Array(1);
+  #lookout = 0;
   #stalled = false;
 
   constructor(ports: EnginePorts) {
@@ -170,11 +181,12 @@ export class Engines {
       // An end that was foreseen before others joined the data path is none.
       if (op.active && op.life === ticket >>> POOL_SHIFT && !op.streaming && op.due <= clock.now) this.#timed(op);
     });
-    this.#depart = clock.handler(() => {
+    this.#depart = clock.handler((lookout) => {
+      if (lookout !== this.#lookout) return;
       this.#watching = false;
       this.#path.settle(clock.now);
-      if (this.#path.watching > 0) this.#watch();
       if (this.#stalled) this.#arbitrate();
+      if (this.#path.watching > 0) this.#watch();
     });
   }
 
@@ -330,6 +342,7 @@ export class Engines {
   #dispatch(engine: number, wq: WorkQueue): void {
     const op = this.#idle.pop()!;
     op.ims = wq.shift(op.descriptor);
+    if (wq.occupancy === wq.occupancyLimit) this.#p.occupancyReached(wq);
     op.begin();
     op.wq = wq.index;
     op.engine = engine;
@@ -425,9 +438,14 @@ export class Engines {
 
   /** Makes sure that someone looks when the next piece of the data path's work is through. */
   #watch(): void {
-    if (this.#watching) return;
+    const { clock } = this.#p;
+    const delay = Math.ceil(this.#path.next());
+    const due = clock.now + delay;
+    if (this.#watching && this.#look[0]! <= due) return;
     this.#watching = true;
-    this.#p.clock.after(Math.ceil(this.#path.next()), this.#depart, 0);
+    this.#look[0] = due;
+    this.#lookout = (this.#lookout + 1) & 0x3fff_ffff;
+    clock.after(delay, this.#depart, this.#lookout);
   }
 
   /**
@@ -475,6 +493,7 @@ export class Engines {
     if (op.phase === 0) {
       op.phase = 1;
       this.#p.counters[Counter.batches]!++;
+      op.batchId = this.#batchId = (this.#batchId + 1) & 0xff;
       op.ns += costs.batchFetch;
       op.busyNs = 0;
     }
@@ -513,12 +532,15 @@ export class Engines {
         child.access = op.access;
         child.inBatch = 1;
         child.batchIndex = member;
+        child.batchId = op.batchId;
+        child.firstKept = op.keptMembers === 0 ? 1 : 0;
         const refusal = this.#refusal(child, wq);
         if (refusal !== 0) child.end(refusal);
       }
       if (child.status === 0 && this.#step(child) === Step.waiting) return Step.waiting;
-      this.#complete(child);
+      const lost = this.#complete(child);
       child.active = 0;
+      if (lost === Lost.logged) op.keptMembers++;
       const row = operations[child.opcode];
       let busy = costs.occupancy;
       op.busNs += costs.batchNext;
@@ -532,7 +554,8 @@ export class Engines {
         }
       }
       op.busyNs += busy;
-      if (child.status !== Status.success) op.failures++;
+      // A record that is lost is a failure; one that the log keeps is, where the device does not continue batches.
+      if (child.status !== Status.success || lost === Lost.gone || (lost === Lost.logged && !this.#p.profile.batchContinuation)) op.failures++;
       op.completed = ++op.index;
     }
     return op.end(op.failures > 0 ? Status.batchFail : Status.success);
@@ -606,29 +629,44 @@ export class Engines {
   }
 
   /** Record, software error and interrupt of one finished descriptor. */
-  #complete(op: Op): void {
+  #complete(op: Op): number {
     const { flags, status } = op;
     const ok = status === Status.success;
     this.#p.counters[ok ? Counter.succeeded : Counter.failed]!++;
     if ((status & 0x7f) === Status.pageFault) this.#p.counters[Counter.pageFaults]!++;
     this.#p.trace?.emit(Event.complete, op.wq, op.opcode, status, op.completed);
     const aligned = flags & Flag.recordAddressValid && !(op.descriptor[2]! & (RECORD_BYTES - 1));
+    let lost: number = Lost.no;
     if (aligned) {
-      if (!ok || flags & Flag.requestRecord) this.#writeRecord(op);
+      if (this.#keptBehind(op)) lost = Lost.logged;
+      else if (!ok || flags & Flag.requestRecord) lost = this.#writeRecord(op);
     } else if (!ok) this.#p.softwareError(status, op);
     if (flags & Flag.requestInterrupt && status !== Status.interruptHandle) this.#p.interrupts.completion(op.descriptor[9]! & 0xffff, op.ims);
+    return lost;
   }
 
-  #writeRecord(op: Op): void {
+  /**
+   * The record of a batch whose members' records are in the event log, or of a drain behind any of its PASID, follows them there, so that
+   * software sees it after them.
+   */
+  #keptBehind(op: Op): boolean {
+    const { kept } = this.#p.queues[op.wq]!;
+    if (op.opcode === Opcode.batch) return op.keptMembers > 0 && this.#p.keep(EventError.batch, op);
+    return op.opcode === Opcode.drain && kept.delete(op.pasid) && this.#p.keep(EventError.drain, op);
+  }
+
+  #writeRecord(op: Op): number {
     const { c } = this.#io;
     const d = op.descriptor;
     const answer = this.#io.upstream.acquire(op.access | DmaAccess.write, op.pasid, d[3]! | 0, d[2]! | 0, RECORD_BYTES, c);
     if (answer !== 0) {
-      this.#p.softwareError(Status.recordFault, op);
-      return;
+      if (!this.#p.softwareError(Status.recordFault, op)) return Lost.gone;
+      this.#p.queues[op.wq]!.kept.add(op.pasid);
+      return Lost.logged;
     }
     op.putRecord(c.words, c.offset >>> 2);
     this.#io.upstream.commit(c);
+    return Lost.no;
   }
 
   /** An operation's time is over. */
