@@ -15,7 +15,7 @@ import type { Op } from './op.js';
 import type { Clock, Trace, Upstream } from './ports.js';
 import { type Profile, sprDsa } from './profiles.js';
 import { WorkQueue, WqState } from './queue.js';
-import { BAR0_BYTES, deviceRegisters, offeredCommands, type Registers, Table } from './registers.js';
+import { deviceRegisters, offeredCommands, placeTables, type Registers } from './registers.js';
 import type { ScheduleOptions } from './schedule.js';
 import * as spec from './spec/index.js';
 
@@ -41,6 +41,15 @@ export interface DeviceOptions {
 const cfg = spec.WqCfg.get;
 /** WQCFG words that software may write at any time: the occupancy limit and its enable. unconfirmed. */
 const ALWAYS_WRITABLE = 0x14;
+const PASID_WORD = 8;
+const PASID_FIELDS = (() => {
+  const w = new Uint32Array(spec.WqCfg.bytes / 4);
+  const { set } = spec.WqCfg;
+  set.pasid(w, 0, 0xf_ffff);
+  set.pasidEnable(w, 0, 1);
+  set.privileged(w, 0, 1);
+  return w[PASID_WORD / 4]!;
+})();
 
 export class IdxdDevice {
   // fixed
@@ -75,6 +84,7 @@ export class IdxdDevice {
     this.#trace = options.trace;
     this.#deviceTlb = options.deviceTlb ?? true;
     this.#registers = deviceRegisters(profile);
+    const { at: tables, bytes: bar0 } = placeTables(profile);
     this.#commands = offeredCommands(profile);
     this.#queues = Array.from({ length: profile.wqs }, (_, i) => new WorkQueue(i));
     this.#assemblies = options.assembleStores ? this.#queues.map(() => new Assembly()) : [];
@@ -85,8 +95,8 @@ export class IdxdDevice {
       classCode: 0x088000,
       subsystemVendorId: 0x8086,
       subsystemId: 0,
-      bars: { 0: { bytes: BAR0_BYTES, mmio: this.#controlBar() }, 2: { bytes: portalBytes, mmio: this.#portalBar() } },
-      msix: { vectors: profile.msixVectors, bar: 0, tableOffset: Table.msix, pbaOffset: Table.pba },
+      bars: { 0: { bytes: bar0, mmio: this.#controlBar() }, 2: { bytes: portalBytes, mmio: this.#portalBar() } },
+      msix: { vectors: profile.msixVectors, bar: 0, tableOffset: tables.msix, pbaOffset: tables.pba },
       ats: {},
       pri: { capacity: 512 },
       pasid: { width: 20, privileged: true },
@@ -105,6 +115,8 @@ export class IdxdDevice {
       counters: this.counters,
       schedule: options.schedule,
       softwareError: (error, op) => this.#softwareError(error, op),
+      keep: (error, op) => this.#eventLog.take(error, op),
+      occupancyReached: (wq) => this.#occupancyReached(wq),
       settled: () => this.#settle(),
     });
     this.#command = this.#clock.handler(() => this.#commandStarted());
@@ -241,7 +253,7 @@ export class IdxdDevice {
     const regs = this.#registers;
     return {
       read: (offset, width) => {
-        if (offset >= Table.wqConfig && offset < Table.ims) this.#refresh();
+        if (regs.find(offset)?.row === 'wqConfig') this.#refresh();
         return regs.read(offset, width);
       },
       write: (offset, width, value) => this.#write(offset, width, value),
@@ -264,8 +276,39 @@ export class IdxdDevice {
         ? spec.GenSts.get.state(regs.words, regs.at('genSts')) !== 0
         : ofQueue && this.#queues[slot.index]!.state !== WqState.disabled;
     if (locked) return;
+    const fixed =
+      this.profile.fixed && slot.row.startsWith('wq')
+        ? regs.words.slice(regs.at('wqConfig', slot.index), regs.at('wqConfig', slot.index) + 8)
+        : undefined;
+    if (this.profile.fixed && slot.row === 'groupConfig') return;
     regs.write(offset, width, value);
+    if (fixed) this.#keepFixed(slot.index, fixed);
     if (slot.row === 'ims') this.#interrupts.imsWritten(slot.index);
+    else if (slot.row === 'wqConfig' && slot.word * 4 === ALWAYS_WRITABLE) this.#occupancyLimit(this.#queues[slot.index]!);
+  }
+
+  /** Of a fixed configuration only the PASID of a queue is software's. */
+  #keepFixed(index: number, before: Uint32Array): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('wqConfig', index);
+    const after = words[at + PASID_WORD / 4]!;
+    words.set(before, at);
+    words[at + PASID_WORD / 4] = (before[PASID_WORD / 4]! & ~PASID_FIELDS) | (after & PASID_FIELDS);
+  }
+  /** unconfirmed: when it interrupts, once each time that the occupancy falls to the limit. */
+  #occupancyLimit(wq: WorkQueue): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('wqConfig', wq.index);
+    const on = wq.state === WqState.enabled && this.profile.queues?.occupancyInterrupt !== false && cfg.occupancyInterruptEnable(words, at);
+    wq.occupancyLimit = on ? cfg.occupancyLimit(words, at) : -1;
+  }
+  #occupancyReached(wq: WorkQueue): void {
+    const { words } = this.#registers;
+    const at = this.#registers.at('wqConfig', wq.index);
+    spec.IntCause.set.occupancy(words, this.#registers.at('intCause'), 1);
+    const handle = cfg.occupancyHandle(words, at);
+    const ims = cfg.occupancyTable(words, at);
+    if (this.#interrupts.allowed(handle, ims, wq.pasid)) this.#interrupts.completion(handle, ims);
   }
 
   /** Brings the read-only words of WQCFG up to date. */
@@ -361,9 +404,10 @@ export class IdxdDevice {
       },
       resetDevice: () => {
         const { words } = this.#registers;
-        const msix = words.slice(this.#registers.at('msixPermission'), this.#registers.at('groupConfig'));
+        const from = this.#registers.at('msixPermission');
+        const msix = words.slice(from, from + (this.profile.msixVectors * spec.MsixPermission.bytes) / 4);
         this.#powerOn();
-        words.set(msix, this.#registers.at('msixPermission'));
+        words.set(msix, from);
         // The command that is being carried out is still the last one.
         spec.CmdSts.set.active(words, this.#registers.at('cmdSts'), 1);
       },
@@ -375,7 +419,9 @@ export class IdxdDevice {
       resetQueue: (wq) => {
         wq.state = WqState.disabled;
         const at = this.#registers.at('wqConfig', wq.index);
-        this.#registers.words.fill(0, at, at + spec.WqCfg.bytes / 4);
+        // Of a fixed configuration only the PASID goes.
+        if (this.profile.fixed) this.#registers.words[at + PASID_WORD / 4]! &= ~PASID_FIELDS;
+        else this.#registers.words.fill(0, at, at + spec.WqCfg.bytes / 4);
         this.#resetOperations(wq);
         this.#arrange();
       },
@@ -395,11 +441,14 @@ export class IdxdDevice {
   #checkDevice(): spec.CommandStatus {
     const { words } = this.#registers;
     if (!this.#eventLog.valid) return spec.CommandStatus.configuration;
+    // unconfirmed: which combination of the address services is invalid. Here what PCIe rules out: page requests without translation requests.
+    if (this.function.priEnabled && !this.function.atsEnabled) return spec.CommandStatus.pasidInvalid;
     let sizes = 0;
     for (const wq of this.#queues) sizes += cfg.size(words, this.#registers.at('wqConfig', wq.index));
     if (sizes > this.profile.totalWqSize) return spec.CommandStatus.wqSizes;
     let wqs = 0;
     let engines = 0;
+    let reserved = 0;
     for (let group = 0; group < this.profile.groups; group++) {
       const at = this.#registers.at('groupConfig', group);
       const groupWqs = spec.GroupCfg.get.wqs(words, at);
@@ -407,6 +456,12 @@ export class IdxdDevice {
       if (groupWqs & wqs || groupWqs >= 2 ** this.profile.wqs) return spec.CommandStatus.groupConfig1;
       if (groupEngines & engines || groupEngines >= 2 ** this.profile.engines) return spec.CommandStatus.groupConfig2;
       if (groupWqs !== 0 && groupEngines === 0) return spec.CommandStatus.groupConfig3;
+      const { readBuffersReserved, readBuffersAllowed } = spec.GroupCfg.get;
+      reserved += readBuffersReserved(words, at);
+      // unconfirmed: what of read buffers is an error. 0 allowed stands for all.
+      const allowed = readBuffersAllowed(words, at) || this.profile.readBuffers;
+      if (reserved > this.profile.readBuffers || allowed > this.profile.readBuffers || allowed < readBuffersReserved(words, at))
+        return spec.CommandStatus.groupConfig4;
       wqs |= groupWqs;
       engines |= groupEngines;
     }
@@ -427,7 +482,8 @@ export class IdxdDevice {
     const pasidEnable = cfg.pasidEnable(words, at) === 1;
     if (size === 0 || size > this.profile.totalWqSize || this.#groupOf(wq.index) < 0) return spec.CommandStatus.wqSize;
     if (cfg.priority(words, at) === 0) return spec.CommandStatus.wqPriority;
-    if (shared && (!pasidEnable || !this.function.pasidEnabled)) return spec.CommandStatus.wqMode;
+    if (shared && (!pasidEnable || !this.function.pasidEnabled || this.profile.queues?.sharedMode === false)) return spec.CommandStatus.wqMode;
+    if (!shared && this.profile.queues?.dedicatedMode === false) return spec.CommandStatus.wqMode;
     if (cfg.blockOnFault(words, at) && !this.profile.blockOnFault) return spec.CommandStatus.wqBlockOnFault;
     if (pasidEnable && !this.function.pasidEnabled) return spec.CommandStatus.wqPasidEnable;
     if (cfg.maxBatchShift(words, at) > this.profile.maxBatchShift) return spec.CommandStatus.wqMaxBatch;
@@ -450,6 +506,8 @@ export class IdxdDevice {
     wq.maxTransfer = 2 ** cfg.maxTransferShift(words, at);
     wq.maxBatch = 2 ** cfg.maxBatchShift(words, at);
     wq.group = this.#groupOf(wq.index);
+    wq.kept.clear();
+    this.#occupancyLimit(wq);
     if (this.profile.operationConfig) {
       const operations = this.#registers.at('wqOperations', wq.index);
       wq.operations.set(words.subarray(operations, operations + 8));
@@ -488,14 +546,14 @@ export class IdxdDevice {
 
   // --- errors and resets
 
-  /** The event log takes errors of descriptors. SWERROR keeps the first of the others, and of those that the log has no room for; later ones set overflow. */
-  #softwareError(error: number, op?: Op): void {
+  /** The event log takes errors of descriptors. SWERROR keeps the first of the others, and of those that the log has no room for; later ones set overflow. Whether it is in the log. */
+  #softwareError(error: number, op?: Op): boolean {
     const { words } = this.#registers;
     const at = this.#registers.at('swError');
     this.counters[Counter.softwareErrors]!++;
     this.#trace?.emit(Event.softwareError, error, op?.wq ?? -1, op?.opcode ?? -1, op?.pasid ?? -1);
     // unconfirmed: errors of no descriptor are SWERROR's even with an event log.
-    if (op && this.#eventLog.take(error, op)) return;
+    if (op && this.#eventLog.take(error, op)) return true;
     const put = spec.SwError.set;
     if (spec.SwError.get.valid(words, at)) put.overflow(words, at, 1);
     else {
@@ -505,6 +563,7 @@ export class IdxdDevice {
       if (op) describeError(put, words, at, error, op);
     }
     if (spec.GenCtrl.get.softwareErrorInterrupt(words, this.#registers.at('genCtrl'))) this.#interrupts.misc('softwareError');
+    return false;
   }
 
   /** Fatal: the device stops until it is reset. */

@@ -75,6 +75,7 @@ export class EventLog {
     const e = offset >>> 2;
     words.fill(0, e, e + this.#entryBytes / 4);
     describeError(put, words, e, error, op);
+    put.batchId(words, e, op.inBatch || op.opcode === spec.Opcode.batch ? op.batchId : 0);
     const kept = error === spec.Status.recordFault || error === spec.EventError.drain || error === spec.EventError.batch;
     if (error === spec.Status.invalidFlags) put.information(words, e, op.value);
     else if (kept || error === spec.Status.interruptHandle) {
@@ -82,6 +83,7 @@ export class EventLog {
       info.interruptHandle(words, at, op.descriptor[9]! & 0xffff);
       info.interruptRequested(words, at, op.flags & spec.Flag.requestInterrupt ? 1 : 0);
       info.ims(words, at, op.ims);
+      info.firstErrorInBatch(words, at, op.inBatch & op.firstKept);
       info.recordRequested(words, at, op.flags & spec.Flag.requestRecord ? 1 : 0);
     }
     // unconfirmed: faults on operands have no further information here.

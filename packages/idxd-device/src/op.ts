@@ -69,6 +69,10 @@ export class Op {
   /** A member of a batch, and its place there. */
   inBatch = 0;
   batchIndex = 0;
+  /** What events call its batch; how many members' records the event log keeps; of a member: whether its would be the first. */
+  batchId = 0;
+  keptMembers = 0;
+  firstKept = 0;
   /** Batch: how many members, how many are done, how many failed, and the record of the member in progress. */
   count = 0;
   index = 0;
@@ -97,7 +101,7 @@ export class Op {
     this.completed = this.value = this.phase = this.result = this.status = this.ns = this.moved = this.busNs = 0;
     this.tagged = 0;
     this.faultHigh = this.faultLow = 0;
-    this.count = this.index = this.failures = this.first = this.members = 0;
+    this.count = this.index = this.failures = this.first = this.members = this.keptMembers = 0;
     this.streaming = this.ready = 0;
     this.active = 1;
   }

@@ -1,4 +1,5 @@
 /** What a device offers, as one object, and the presets. The capability registers are computed from it. */
+import type { Tables } from './registers.js';
 import { Flag, Opcode } from './spec/descriptor.js';
 
 export interface Profile {
@@ -49,6 +50,25 @@ export interface Profile {
   readonly commandCapabilities?: boolean;
   /** The event log's entries have 32 bytes times two to this (GENCAP; 1 for DSA); 0 (default): there is no event log. */
   readonly eventLogSize?: 0 | 1;
+  /**
+   * A fence in a batch goes on behind a member whose record the event log keeps (GENCAP; default false: it stops there). unconfirmed: that
+   * this is what the capability says.
+   */
+  readonly batchContinuation?: boolean;
+  /** What queues can (WQCAP); by default all but a switch of their own for page requests. */
+  readonly queues?: {
+    readonly sharedMode?: boolean;
+    readonly dedicatedMode?: boolean;
+    readonly atsControl?: boolean;
+    readonly priority?: boolean;
+    readonly occupancy?: boolean;
+    readonly occupancyInterrupt?: boolean;
+    readonly prsControl?: boolean;
+  };
+  /** Software does not configure it (GENCAP bit 31 clear): one group with all engines, and queues of this size and mode. Only their PASID is software's to say. */
+  readonly fixed?: { readonly size: number; readonly mode: 'dedicated' | 'shared' };
+  /** Where its tables lie in BAR 0, in bytes; default: those of Sapphire Rapids' as the model has it. */
+  readonly tables?: Partial<Tables>;
   /** How many interrupt handles there are at a time, of both tables together; default: one for each entry. */
   readonly interruptHandles?: number;
   /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
@@ -117,4 +137,25 @@ export const gnrD: Profile = {
   commandCapabilities: true,
   eventLogSize: 1,
   longPatternFlag: Flag.fillLongPattern,
+  batchContinuation: true,
+};
+
+/**
+ * The virtual device of the 2020 series (type 1dwq-v1) as a function of its own: one dedicated queue whose configuration is fixed, two vectors, no
+ * interrupt message storage, interrupt handles that are requested, tables as there (drivers/vfio/mdev/idxd/mdev.h). What an `@siov/idxd-mdev` vdev
+ * shows, for stacks without VFIO.
+ */
+export const vdev: Profile = {
+  ...sprDsa,
+  name: 'dsa-1dwq-v1',
+  wqs: 1,
+  totalWqSize: 16,
+  groups: 1,
+  engines: 1,
+  msixVectors: 2,
+  imsEntries: 0,
+  commandCapabilities: true,
+  queues: { sharedMode: false, atsControl: false, priority: false, occupancy: false, occupancyInterrupt: false },
+  fixed: { size: 16, mode: 'dedicated' },
+  tables: { msixPermission: 0x300, groupConfig: 0x400, wqConfig: 0x500, msix: 0x600, pba: 0x700, ims: 0x1000 },
 };

@@ -24,6 +24,10 @@ export class WorkQueue {
   /** Bit 0, 1: the group's traffic class A, B cannot be used. */
   trafficClassFault = 0;
   group = -1;
+  /** The occupancy that interrupts when it is reached from above; -1: none. */
+  occupancyLimit = -1;
+  /** PASIDs with completion records in the event log that no drain has followed. */
+  readonly kept = new Set<number>();
   occupancy = 0;
   /** Turns that its group owes it, in units of priority. */
   credit = 0;

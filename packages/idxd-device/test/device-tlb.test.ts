@@ -31,6 +31,7 @@ describe('one entry per operand slot', () => {
   });
   test('without ATS nothing is kept', () => {
     const m = machine();
+    m.fn.configWrite(m.fn.at.pri + 4, 2, 0);
     m.fn.configWrite(m.fn.at.ats + 6, 2, 0);
     m.start({ pasid: 5 });
     for (let i = 0; i < 4; i++) m.execute(m.descriptor(Opcode.nop));

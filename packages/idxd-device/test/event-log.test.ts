@@ -5,6 +5,7 @@ import {
   Command,
   CommandStatus,
   EVENT_INFORMATION_WORD,
+  EventError,
   EventInformation,
   EventLogEntry,
   Flag,
@@ -100,6 +101,65 @@ describe('an error of a descriptor', () => {
     m.submit(m.descriptor(Opcode.batch, { sourceLow: 0x1000, size: 2, recordLow: 0x200 }));
     m.run();
     expect(entry(m)).toMatchObject({ error: Status.recordFault, batch: 1, batchIndex: 1 });
+  });
+});
+
+describe('records that follow others into the log', () => {
+  /** A batch of three in queue 0; the records of `absent` members have no page. */
+  const batch = (m: Machine, absent: readonly number[], fence = 0): void => {
+    for (let i = 0; i < 3; i++) {
+      const recordLow = absent.includes(i) ? ABSENT + i * 32 : 0x300 + i * 32;
+      const flags = Flag.recordAddressValid | Flag.requestRecord | (i === 2 ? fence : 0);
+      m.words.set(m.descriptor(Opcode.nop, { recordLow, flags }), (0x1000 + i * 64) / 4);
+    }
+    m.submit(m.descriptor(Opcode.batch, { sourceLow: 0x1000, size: 3, recordLow: 0x200 }));
+    m.run();
+  };
+  test('a batch’s is behind those of its members, under one identifier, and is written nowhere else', () => {
+    const m = logged();
+    batch(m, [0, 1]);
+    expect([tail(m), m.record(0x200).status]).toEqual([3, 'none']);
+    expect([0, 1, 2].map((n) => [entry(m, n).error, entry(m, n).batch, entry(m, n).batchIndex])).toEqual([
+      [Status.recordFault, 1, 0],
+      [Status.recordFault, 1, 1],
+      [EventError.batch, 0, 0],
+    ]);
+    expect(new Set([0, 1, 2].map((n) => entry(m, n).batchId)).size).toBe(1);
+    expect([0, 1, 2].map((n) => information(m, n).firstErrorInBatch)).toEqual([1, 0, 0]);
+    expect(entry(m, 2)).toMatchObject({ addressLow: 0x200, write: 1, errorInfoValid: 1 });
+    expect(m.record(LOG + 2 * 64 + 32)).toMatchObject({ status: 'success', completed: 3 });
+    batch(m, [0]);
+    expect(entry(m, 3).batchId).not.toBe(entry(m, 2).batchId);
+  });
+  test('a batch of which all records were written has its own written', () => {
+    const m = logged();
+    batch(m, []);
+    expect([tail(m), m.record(0x200).status]).toEqual([0, 'success']);
+  });
+  test.each([
+    [true, 'success', 3],
+    [false, 'batchFail', 2],
+  ])('a fence behind such a member, on a device that continues batches: %s', (batchContinuation, status, completed) => {
+    const m = logged({ profile: { ...gnrD, batchContinuation } });
+    batch(m, [0], Flag.fence);
+    expect(m.record(LOG + 64 + 32)).toMatchObject({ status, completed });
+  });
+  test('a drain’s is behind those of its PASID and queue; the next drain’s is written', () => {
+    const m = logged();
+    m.submit(m.descriptor(Opcode.nop, { recordLow: ABSENT }));
+    m.submit(m.descriptor(Opcode.drain, { recordLow: 0x200 }));
+    m.submit(m.descriptor(Opcode.drain, { recordLow: 0x220 }));
+    m.run();
+    expect([entry(m, 0).error, entry(m, 1).error, tail(m)]).toEqual([Status.recordFault, EventError.drain, 2]);
+    expect([m.record(0x200).status, m.record(LOG + 64 + 32).status, m.record(0x220).status]).toEqual(['none', 'success', 'success']);
+  });
+  test('without a log a member whose record is lost fails its batch', () => {
+    const m = machine();
+    m.start({ pasid: 5 });
+    m.absent.add(ABSENT >>> 12);
+    batch(m, [1]);
+    expect(m.record(0x200)).toMatchObject({ status: 'batchFail', completed: 3 });
+    expect(swError(m)).toMatchObject({ valid: 1, error: Status.recordFault, batch: 1, batchIndex: 1 });
   });
 });
 

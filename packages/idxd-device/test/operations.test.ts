@@ -268,6 +268,7 @@ describe('page faults', () => {
 
   test('without ATS a refused request is a translation error', () => {
     const m = machine();
+    m.fn.configWrite(m.fn.at.pri + 4, 2, 0);
     m.fn.configWrite(m.fn.at.ats + 6, 2, 0);
     m.start({ pasid: 5 });
     m.absent.add(SRC / 4096);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { gnrD, type Profile, sprDsa } from '../src/index.js';
-import { Command, Flag, GenCap, Opcode, Register, WqCap } from '../src/spec/index.js';
+import { gnrD, type Profile, sprDsa, vdev } from '../src/index.js';
+import { Command, Flag, GenCap, Opcode, Register, WqCap, WqCfg } from '../src/spec/index.js';
 import { machine } from './machine.js';
 
 const record = Flag.recordAddressValid | Flag.requestRecord;
@@ -85,5 +85,49 @@ describe('operation configuration of a queue', () => {
     expect(m.read(at)).toBe(1);
     expect(m.command(Command.resetWq, 1)).toBe(0);
     expect([m.read(at), m.read(m.queues)]).toEqual([0x00bf_07ff, 0]);
+  });
+});
+
+describe('tables in other places', () => {
+  const tables = { groupConfig: 0x6000, wqConfig: 0x1000, msixPermission: 0x700, ims: 0x1_0000, msix: 0x4000, pba: 0x5000 };
+  test('are where OFFSETS and the MSI-X capability say, and BAR 0 is as large as it must be', () => {
+    const m = machine({ profile: { ...sprDsa, tables } });
+    expect([m.groups, m.queues, m.msixPermission, m.ims]).toEqual([tables.groupConfig, tables.wqConfig, tables.msixPermission, tables.ims]);
+    expect([m.fn.configRead(m.fn.at.msix + 4, 4), m.fn.configRead(m.fn.at.msix + 8, 4)]).toEqual([tables.msix, tables.pba]);
+    m.fn.configWrite(0x10, 4, 0xffff_ffff);
+    expect(~(m.fn.configRead(0x10, 4) & ~15) + 1).toBe(0x2_0000);
+    m.start({ pasid: 5 });
+    expect(m.execute(m.descriptor(Opcode.nop)).status).toBe('success');
+  });
+  test.each([
+    ['overlap', { groupConfig: 0x800, wqConfig: 0x800 }],
+    ['are not at a multiple of 0x100', { wqConfig: 0x810 }],
+    ['lie over the registers', { msixPermission: 0 }],
+  ])('that %s are refused', (_rule, wrong) => {
+    expect(() => machine({ profile: { ...sprDsa, tables: wrong } })).toThrow(RangeError);
+  });
+});
+
+describe('a device whose configuration is fixed', () => {
+  test('shows it in its tables, and takes the PASID of a queue alone', () => {
+    const m = machine({ profile: vdev });
+    const at = { groups: 0x400, queues: 0x500 };
+    expect([m.groups, m.queues, m.read(Register.genCap) >>> 31]).toEqual([at.groups, at.queues, 0]);
+    m.configureGroup(0, 0, 0);
+    m.configureWq(0, { size: 1, priority: 3, pasid: 9, privileged: true });
+    const wq = Uint32Array.from({ length: 8 }, (_, i) => m.read(m.queues + i * 4));
+    expect([m.read(m.groups), m.read(m.groups + 32)]).toEqual([1, 1]);
+    expect(WqCfg.json(wq, 0)).toMatchObject({ size: 16, mode: 'dedicated', pasid: 9, pasidEnable: 1, privileged: 1, priority: 10 });
+    expect([m.command(Command.enableDevice), m.command(Command.enableWq, 0)]).toEqual([0, 0]);
+    expect(m.execute(m.descriptor(Opcode.nop)).status).toBe('success');
+    expect(m.command(Command.resetWq, 1)).toBe(0);
+    expect(
+      WqCfg.json(
+        Uint32Array.from({ length: 8 }, (_, i) => m.read(m.queues + i * 4)),
+        0,
+      ),
+    ).toMatchObject({ size: 16, mode: 'dedicated', pasid: 0, pasidEnable: 0 });
+    m.command(Command.resetDevice);
+    expect([m.read(m.groups), m.read(m.queues)]).toEqual([1, 16]);
   });
 });

@@ -208,6 +208,56 @@ describe('completion interrupts', () => {
   });
 });
 
+describe('the occupancy interrupt of a queue', () => {
+  const LIMIT = 2;
+  const limited = (options: { table?: 'msix' | 'ims'; limit?: number } = {}) => {
+    const m = machine({ costs: { portalArrival: 10 } });
+    for (const vector of [0, 3]) {
+      m.write(0x2000 + vector * 16, 0xfee0_0000 + (vector << 12));
+      m.write(0x200c + vector * 16, 0);
+    }
+    m.write(m.ims + 16, 0xfee0_f000);
+    m.write(m.ims + 28, 4);
+    m.write(m.msixPermission + 3 * 8, 4);
+    m.configureGroup(0, 1, 1);
+    m.configureWq(0, { size: 8 });
+    const ims = options.table === 'ims';
+    m.write(m.queues + 16, ims ? 0x1_0001 : 3);
+    for (const command of [Command.enableDevice, Command.enableWq]) expect(m.command(command)).toBe(0);
+    const arm = (on = 1): void => m.write(m.queues + 20, (options.limit ?? LIMIT) | (on << 16));
+    const fill = (n: number): void => {
+      for (let i = 0; i < n; i++) m.submit(m.descriptor(Opcode.nop));
+      m.run();
+    };
+    return { m, arm, fill, ims };
+  };
+  test.each(['msix', 'ims'] as const)(
+    'comes by the handle of its %s table each time that the occupancy falls to the limit, with cause 2',
+    (table) => {
+      const { m, arm, fill } = limited({ table });
+      fill(5);
+      expect(m.messages).toEqual([]);
+      arm();
+      fill(LIMIT);
+      expect(m.messages).toEqual([]);
+      fill(5);
+      expect([m.messages, m.read(Register.intCause)]).toEqual([[{ address: table === 'ims' ? 0xfee0_f000 : 0xfee0_3000, data: 0 }], 1 << 2]);
+      fill(5);
+      expect(m.messages.length).toBe(2);
+      arm(0);
+      fill(5);
+      expect(m.messages.length).toBe(2);
+    },
+  );
+  test('stays away with a handle that the queue may not raise', () => {
+    const { m, arm, fill } = limited();
+    m.write(m.msixPermission + 3 * 8, (7 << 12) | 8);
+    arm();
+    fill(5);
+    expect([m.messages, m.read(Register.intCause)]).toEqual([[], 1 << 2]);
+  });
+});
+
 describe('scheduling', () => {
   test('a drain completes after every earlier descriptor of its queue', () => {
     const m = machine({ costs: { streamMove: 1, dispatch: 10 } });

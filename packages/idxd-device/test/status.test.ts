@@ -127,7 +127,9 @@ const rows: readonly Row[] = [
   {
     status: 'translationError',
     rule: 'a request is refused without ATS',
-    make: (m) => (m.fn.configWrite(m.fn.at.ats + 6, 2, 0), m.absent.add(SRC / 4096), m.descriptor(Opcode.memmove, move)),
+    make: (m) => (
+      m.fn.configWrite(m.fn.at.pri + 4, 2, 0), m.fn.configWrite(m.fn.at.ats + 6, 2, 0), m.absent.add(SRC / 4096), m.descriptor(Opcode.memmove, move)
+    ),
   },
 ];
 
