@@ -62,6 +62,37 @@ describe.each(['dedicated', 'shared'] as const)('a %s queue', (mode) => {
     }
     expect(m.file('cr_faults')).toBe('200');
   });
+  test('a batch’s and a drain’s arrive behind those of the members', () => {
+    const m = world(mode);
+    const list = m.t.alloc(4096);
+    for (let i = 0; i < 4; i++) {
+      const at = m.records + (i + 1) * 4096;
+      m.t.writeStruct(
+        list + i * 64,
+        Uint32Array.of(0, Flag.recordAddressValid | Flag.requestRecord, lo(at), hi(at), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+      );
+    }
+    m.submit(Opcode.batch, { record: m.records, source: list, size: 4 });
+    m.submit(Opcode.drain, { record: m.records + 5 * 4096 });
+    m.run();
+    for (let i = 0; i < 6; i++) expect([i, m.record(m.records + i * 4096).status]).toEqual([i, 'success']);
+    expect(m.record(m.records).completed).toBe(4);
+  });
+  test('a batch of which a member’s record cannot be delivered says so: failed, with a result of 1', () => {
+    const m = world(mode);
+    const list = m.t.alloc(4096);
+    for (let i = 0; i < 2; i++) {
+      const at = i === 0 ? 0x7000_0000_0000 : m.records + 4096;
+      m.t.writeStruct(
+        list + i * 64,
+        Uint32Array.of(0, Flag.recordAddressValid | Flag.requestRecord, lo(at), hi(at), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+      );
+    }
+    m.submit(Opcode.batch, { record: m.records, source: list, size: 2 });
+    m.run();
+    expect(m.record(m.records)).toMatchObject({ status: 'batchFail', result: 1, completed: 2 });
+    expect(m.record(m.records + 4096).status).toBe('success');
+  });
   test('one that the process may not write to is counted, and writes nothing', () => {
     const m = world(mode);
     m.t.mprotect(m.records, 4096, Prot.READ);
