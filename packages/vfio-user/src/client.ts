@@ -130,8 +130,8 @@ export class VfioUserClient {
     this.#native = native();
     this.#fd = fd;
     this.#o = options;
-    this.#in = this.#native.allocate(1 << 18);
-    this.#out = this.#native.allocate(MAX_MESSAGE + 4096);
+    this.#in = this.#native.room('client in', 1 << 18);
+    this.#out = this.#native.room('client out', MAX_MESSAGE + 4096);
     this.#inView = new DataView(this.#in.bytes.buffer);
     this.#epoll = this.#native.epoll();
     this.#native.watch(this.#epoll, fd, Epoll.IN, 0);

@@ -60,7 +60,7 @@ export class DmaSpace {
   log: DirtyLog | undefined;
   /** Requests refused, and bytes given by kind, since the start. */
   readonly counters = { faults: 0, mappedBytes: 0, fileBytes: 0, messageBytes: 0, messages: 0 };
-  #mappings: Mapping[] = [];
+  readonly #mappings: Mapping[] = [];
   #last: Mapping | undefined;
   readonly #scratch = new Map<Extent, Scratch>();
   /** Scratch memory that a write stands in, by its view. */
@@ -85,20 +85,22 @@ export class DmaSpace {
 
   // --- what the client announces
 
-  /** The mapping that overlaps `size` bytes at `address`. */
+  /** A mapping that overlaps `size` bytes at `address`. */
   overlap(address: number, size: number): Mapping | undefined {
-    return this.#mappings.find((m) => m.address < address + size && address < m.address + m.size);
+    const mapping = this.#mappings[this.#after(address)];
+    return mapping && mapping.address < address + size ? mapping : undefined;
   }
   add(mapping: Mapping): void {
-    const at = this.#mappings.findIndex((m) => m.address > mapping.address);
-    this.#mappings.splice(at < 0 ? this.#mappings.length : at, 0, mapping);
+    this.#mappings.splice(this.#after(mapping.address), 0, mapping);
   }
   exact(address: number, size: number): Mapping | undefined {
-    return this.#mappings.find((m) => m.address === address && m.size === size);
+    const mapping = this.#mappings[this.#after(address)];
+    return mapping?.address === address && mapping.size === size ? mapping : undefined;
   }
   /** The device has let go of it when this returns. */
   remove(mapping: Mapping): void {
-    this.#mappings = this.#mappings.filter((m) => m !== mapping);
+    const at = this.#after(mapping.address);
+    if (this.#mappings[at] === mapping) this.#mappings.splice(at, 1);
     this.#last = undefined;
     for (const [extent, scratch] of this.#scratch) {
       if (scratch.mapping !== mapping) continue;
@@ -107,9 +109,25 @@ export class DmaSpace {
     }
     mapping.backing?.release();
   }
+  /** The index of the first mapping that ends after `address`. They are in order and do not overlap. */
+  #after(address: number): number {
+    let low = 0;
+    let high = this.#mappings.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const { address: from, size } = this.#mappings[middle]!;
+      if (from + size > address) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+  removeAll(): void {
+    // From the end: nothing moves.
+    for (let mapping = this.#mappings.at(-1); mapping; mapping = this.#mappings.at(-1)) this.remove(mapping);
+  }
   /** The client is gone: so is its memory. Operations that wait are told at the next `resume`. */
   clear(): void {
-    for (const mapping of [...this.#mappings]) this.remove(mapping);
+    this.removeAll();
     this.link = undefined;
     this.log = undefined;
     for (const [waiter, blocks] of this.#blocks) {
@@ -303,16 +321,10 @@ export class DmaSpace {
   #find(address: number): Mapping | undefined {
     const last = this.#last;
     if (last && address >= last.address && address < last.address + last.size) return last;
-    let low = 0;
-    let high = this.#mappings.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >>> 1;
-      const mapping = this.#mappings[middle]!;
-      if (address < mapping.address) high = middle - 1;
-      else if (address >= mapping.address + mapping.size) low = middle + 1;
-      else return (this.#last = mapping);
-    }
-    return undefined;
+    const mapping = this.#mappings[this.#after(address)];
+    if (!mapping || mapping.address > address) return undefined;
+    this.#last = mapping;
+    return mapping;
   }
 
   #refuse(): number {

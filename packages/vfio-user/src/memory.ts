@@ -54,7 +54,7 @@ function unmap(s: Session, m: Message): number {
   let end = bytes;
   if (flags & DmaUnmapFlag.ALL) {
     if (address !== 0 || size !== 0) return -Errno.EINVAL;
-    for (const mapping of [...s.dma.mappings]) s.dma.remove(mapping);
+    s.dma.removeAll();
   } else {
     const mapping = s.dma.exact(address, size);
     if (flags & DmaUnmapFlag.GET_DIRTY_BITMAP) {
@@ -83,7 +83,8 @@ function bitmapOf(s: Session, m: Message, address: number, size: number, argsz: 
   s.dma.log.report(address, size, pageSize, s.payload.subarray(from, from + need));
   return from + given;
 }
-export const isPowerOfTwo = (n: number): boolean => n >= 1 && Number.isInteger(Math.log2(n));
+/** Below 2^53: above it a Number is rounded. */
+export const isPowerOfTwo = (n: number): boolean => n >= 1 && n < TOO_HIGH && Number.isInteger(Math.log2(n));
 
 export const memoryCommands = {
   [Command.DMA_MAP]: { bytes: DmaMap.bytes, run: map },

@@ -140,6 +140,16 @@ export class Native {
     if (address === -1) throw new SystemCallError('mmap', this.#koffi.errno());
     return { address, bytes: new Uint8Array(this.#koffi.view(BigInt(address), bytes)) };
   }
+  /** A buffer of this thread that all users of one name share: a message is read, answered and gone before the next one. */
+  room(name: string, bytes: number): NativeBytes {
+    let room = this.#rooms.get(name);
+    if (!room) {
+      room = this.allocate(bytes);
+      this.#rooms.set(name, room);
+    }
+    return room;
+  }
+  readonly #rooms = new Map<string, NativeBytes>();
   /** Puts a piece of a file over memory from `allocate`. 0 or -errno. */
   cover(address: number, bytes: number, fd: number, offset: number, writable: boolean): number {
     const result = Number(this.#calls.mmap(address, bytes, writable ? PROT_RW : 1, MAP.SHARED | MAP.FIXED, fd, offset));

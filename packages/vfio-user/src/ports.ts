@@ -86,7 +86,7 @@ export interface UserDevice {
   /** A region that can be mapped has a file. */
   regionFile?(index: number): RegionFile | undefined;
   subRegions?(index: number): readonly SubRegion[];
-  readonly migration?: MigrationOps;
+  readonly migration?: MigrationOps | undefined;
 }
 
 /** One contiguous piece of memory, filled by `acquire` and reused. Offset and length in bytes; `words` aliases the same memory. */

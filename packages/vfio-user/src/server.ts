@@ -76,8 +76,8 @@ export class VfioUserServer {
   constructor(options: ServerOptions) {
     this.#native = native();
     this.#options = options;
-    this.#in = shared('in', this.#native, TURN);
-    this.#out = shared('out', this.#native, MAX_MESSAGE + 4096);
+    this.#in = this.#native.room('server in', TURN);
+    this.#out = this.#native.room('server out', MAX_MESSAGE + 4096);
     this.#inView = new DataView(this.#in.bytes.buffer, 0, TURN);
     this.#epoll = this.#native.epoll();
     this.#wake = this.#native.eventfd();
@@ -204,17 +204,6 @@ interface Parts {
   rewatch(fd: number, bits: number, token: number): void;
   unwatch(fd: number, token: number): void;
   busy(slot: Slot): void;
-}
-
-/** Buffers of a thread: a message is read, answered and gone before the next one. */
-const rooms = new Map<string, NativeBytes>();
-function shared(name: string, native: Native, bytes: number): NativeBytes {
-  let room = rooms.get(name);
-  if (!room) {
-    room = native.allocate(bytes);
-    rooms.set(name, room);
-  }
-  return room;
 }
 
 /** A device and its socket. */

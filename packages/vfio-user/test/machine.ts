@@ -36,8 +36,9 @@ export function memory(bytes: number, sealed = true) {
   const fd = sys.memfd('memory', sealed);
   ftruncateSync(fd, bytes);
   if (sealed) sys.sealShrink(fd);
-  const room = sys.allocate(bytes);
-  if (sys.cover(room.address, bytes, fd, 0, true) < 0) throw new Error('mmap');
+  // No view has more than 4 GiB.
+  const room = sys.allocate(Math.min(bytes, 2 ** 30));
+  if (sys.cover(room.address, room.bytes.length, fd, 0, true) < 0) throw new Error('mmap');
   return { fd, bytes: room.bytes, close: () => sys.close(fd) };
 }
 
