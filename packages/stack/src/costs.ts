@@ -80,6 +80,10 @@ export const defaultCosts = {
   'vm.exit': row(600, 400, 1000, linux, 'B'),
   'vm.eptViolation': row(1500, 1000, 3000, estimate, 'D'),
   'vm.trap': row(4000, 3000, 8000, estimate, 'D'),
+  // Other places where an access could be served than the VMM's process: for comparison, no part uses them.
+  'vm.trapIoeventfd': row(700, 500, 1500, linux, 'B'),
+  'vm.trapKernel': row(1500, 1000, 2500, estimate, 'D'),
+  'vm.trapVfioUser': row(20_000, 6000, 40_000, estimate, 'D'),
   'irq.message': row(1000, 600, 2500, estimate, 'D'),
   'irq.irqfd': row(600, 300, 4000, estimate, 'D'),
 } as const satisfies Record<string, CostRow>;
