@@ -240,6 +240,7 @@ export class Engines {
         if (!this.#schedule) this.#ring[op.place] = GONE;
         this.#release(op);
         this.#retire(op.engine);
+        this.kick(0);
       }
   }
 

@@ -1,6 +1,6 @@
 import { Clock } from '@siov/cpu';
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
-import { type DeviceCosts, type Extent, IdxdDevice, type Profile, sprDsa, type Trace, type Upstream } from '../src/index.js';
+import { type DeviceCosts, type Extent, IdxdDevice, type Profile, type ScheduleOptions, sprDsa, type Trace, type Upstream } from '../src/index.js';
 import {
   CmdSts,
   Command,
@@ -42,6 +42,7 @@ export function machine(
     trafficClassB?: number;
     trace?: Trace;
     assembleStores?: boolean;
+    schedule?: ScheduleOptions;
     unconnected?: boolean;
   } = {},
 ) {
@@ -83,6 +84,7 @@ export function machine(
     ...(options.costs ? { costs: options.costs } : {}),
     ...(options.trace ? { trace: options.trace } : {}),
     ...(options.assembleStores ? { assembleStores: true } : {}),
+    ...(options.schedule ? { schedule: options.schedule } : {}),
   });
   if (!options.unconnected) device.connect(upstream);
   const fn = device.function;
