@@ -232,21 +232,21 @@ export class Client {
   }
   /** Blocks with their fields, `size` bytes in all. */
   difCheck(slot: number, source: number, size: number, dif: Dif, flags = 0): void {
-    putDif(this.#process.view, this.#build(slot, Opcode.difCheck, source, 0, size, flags), Opcode.difCheck, dif);
+    this.#dif(this.#build(slot, Opcode.difCheck, source, 0, size, flags), Opcode.difCheck, dif);
   }
   /** Blocks without fields, `size` bytes in all, get them. */
   difInsert(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
-    putDif(this.#process.view, this.#build(slot, Opcode.difInsert, source, destination, size, flags), Opcode.difInsert, dif);
+    this.#dif(this.#build(slot, Opcode.difInsert, source, destination, size, flags), Opcode.difInsert, dif);
   }
   difStrip(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
-    putDif(this.#process.view, this.#build(slot, Opcode.difStrip, source, destination, size, flags), Opcode.difStrip, dif);
+    this.#dif(this.#build(slot, Opcode.difStrip, source, destination, size, flags), Opcode.difStrip, dif);
   }
   difUpdate(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
-    putDif(this.#process.view, this.#build(slot, Opcode.difUpdate, source, destination, size, flags), Opcode.difUpdate, dif);
+    this.#dif(this.#build(slot, Opcode.difUpdate, source, destination, size, flags), Opcode.difUpdate, dif);
   }
   /** DSA 2.0: the fields alone, eight bytes a block. */
   dixGenerate(slot: number, destination: number, source: number, size: number, dif: Dif, flags = 0): void {
-    putDif(this.#process.view, this.#build(slot, Opcode.dixGenerate, source, destination, size, flags), Opcode.dixGenerate, dif);
+    this.#dif(this.#build(slot, Opcode.dixGenerate, source, destination, size, flags), Opcode.dixGenerate, dif);
   }
   cacheFlush(slot: number, address: number, size: number, flags = 0): void {
     this.#build(slot, Opcode.cacheFlush, 0, address, size, flags);
@@ -325,6 +325,10 @@ export class Client {
     p.view[at + 4] = lo(list);
     p.view[at + 5] = hi(list);
     p.view[at + 8] = 2;
+  }
+  /** The view is looked up behind `#build`, which may have changed it. */
+  #dif(d: number, opcode: number, dif: Dif): void {
+    putDif(this.#process.view, d, opcode, dif);
   }
   /** The common part of a builder; the word index of the descriptor in the process's view. */
   #build(slot: number, opcode: number, first: number, second: number, size: number, flags: number): number {

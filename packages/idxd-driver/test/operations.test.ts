@@ -199,6 +199,14 @@ test('DIF: insert, check, update and strip over pages that come one by one; a da
     { numRuns: 25 },
   );
 });
+test('DIF: the very first descriptor of a process has its tags', () => {
+  const p = process();
+  const source = p.place(bytesOf(1, 512));
+  const to = p.place(new Uint8Array(PAGE));
+  p.client.difInsert(0, to, source, 512, { block: 512, destination: { application: 0x1234 } });
+  expect(p.run().ok).toBe(true);
+  expect([...p.get(to + 514, 2)]).toEqual([0x12, 0x34]);
+});
 test('DIF: a block size that there is not is refused', () => {
   const p = process();
   expect(() => p.client.difCheck(0, 0, 512, { block: 500 as 512 })).toThrow(RangeError);

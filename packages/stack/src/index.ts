@@ -7,6 +7,7 @@ export { callsByName, difference, type Figures, figureNames, hostFigures, sum } 
 export { Host, HostMap, type HostOptions } from './host.js';
 export { KernelInstance, type KernelInstanceOptions } from './kernel.js';
 export type { Clock, Trace } from './ports.js';
+export type { WorkloadOperation } from './workload-ops.js';
 export {
   bytesSource,
   type Injection,
@@ -17,5 +18,6 @@ export {
   type WorkloadOp,
   type WorkloadOptions,
   type WorkloadResult,
+  workloadOperations,
   workloadOps,
 } from './workload.js';

@@ -8,9 +8,9 @@ import { Opcode, Status } from '@siov/idxd-device/spec';
 import { Client, type Portal } from '@siov/idxd-driver/client';
 import { hi, join, lo } from '@siov/layout';
 import type { Program, StepResult, UserTask } from '@siov/vfs';
+import { type Buffers, type Piece, type WorkloadOp, type WorkloadOperation, workloadOperations } from './workload-ops.js';
 
-export type WorkloadOp = 'nop' | 'memmove' | 'fill' | 'compare' | 'crc' | 'copy-crc' | 'dualcast';
-export const workloadOps: readonly WorkloadOp[] = ['nop', 'memmove', 'fill', 'compare', 'crc', 'copy-crc', 'dualcast'];
+export { plainCrc32c, type WorkloadOp, workloadOperations, workloadOps } from './workload-ops.js';
 
 /** Where the bytes come from: `read` fills `into` from `offset` on and answers how many there were. */
 export interface Source {
@@ -53,7 +53,7 @@ export interface WorkloadOptions {
   readonly wallClock?: () => number;
   /** Called once when the queue is open and the buffers are there: counters before it are set-up. */
   readonly ready?: () => void;
-  /** Sees the first finished descriptor and its record, as words. */
+  /** Sees the descriptor that finished first and its record, as words; with batches the first batch and its record besides. */
   readonly show?: (descriptor: Uint32Array, record: Uint32Array) => void;
   /** Called once when half of the descriptors' bytes are done: for what shall happen in the middle of the work. */
   readonly halfway?: () => void;
@@ -86,6 +86,8 @@ export interface WorkloadResult {
 const SAMPLES = 1 << 16;
 /** Buffers hold one window of the source at a time, so a source may be larger than all memory. */
 const WINDOW = 4 << 20;
+/** Bytes of the source that an operation without operands stands for. */
+const EMPTY_UNIT = 64;
 const statusNames = Object.fromEntries(Object.entries(Status).map(([name, code]) => [code, name]));
 /** An address that no process of the model maps. */
 const FOREIGN = 0x10_0000_0000;
@@ -94,21 +96,21 @@ export class Workload implements Program {
   // fixed
   readonly #o: WorkloadOptions;
   readonly #open: OpenQueue;
-  readonly #opcode: number;
+  readonly #op: WorkloadOperation;
   readonly #batch: number;
   // state
   #queue!: ReturnType<OpenQueue>;
   #client!: Client;
   #batches: Client | undefined;
-  #sourceAt = 0;
-  #destinationAt = 0;
-  #second = 0;
+  #buffers: Buffers = { source: 0, destination: 0, second: 0 };
   #room = 0;
   #phase: 'open' | 'window' | 'run' | 'closed' = 'open';
   /** Offset of the window in the source, and bytes in it. */
   #offset = 0;
   #length = 0;
   #window = new Uint8Array(0);
+  /** Its bytes that are in use, to the operation's granule. */
+  #data = new Uint8Array(0);
   #units = 0;
   #next = 0;
   #done = 0;
@@ -141,16 +143,10 @@ export class Workload implements Program {
     this.#o = options;
     this.#open = open;
     this.#batch = batch;
-    const codes: Record<WorkloadOp, number> = {
-      nop: Opcode.nop,
-      memmove: Opcode.memmove,
-      fill: Opcode.fill,
-      compare: Opcode.compare,
-      crc: Opcode.crc,
-      'copy-crc': Opcode.copyCrc,
-      dualcast: Opcode.dualcast,
-    };
-    this.#opcode = codes[options.op];
+    this.#op = workloadOperations[options.op];
+    const { granule = 1, most = WINDOW } = this.#op;
+    if (size % granule !== 0 || size > most)
+      throw new RangeError(`Workload: size for ${options.op} is a multiple of ${granule} up to ${most}, not ${size}`);
   }
 
   get result(): WorkloadResult {
@@ -216,15 +212,20 @@ export class Workload implements Program {
     this.#members = new Int32Array(this.#depth);
     this.#memberDone = new Uint8Array(slots);
     // Whole units in a window; dualcast's destinations need equal page offsets, which 4 KiB aligned buffers of one size have.
-    const unit = this.#o.op === 'nop' ? 64 : size;
+    const { empty, growth = 1, second } = this.#op;
+    const unit = empty ? EMPTY_UNIT : size;
     const bytes = Math.max(unit, Math.floor(WINDOW / unit) * unit);
     this.#window = new Uint8Array(bytes);
     const huge = hugePages ? 0x40000 : 0;
-    this.#room = Math.ceil(bytes / 2 ** 21) * 2 ** 21;
+    // Records have 64 bytes at least.
+    this.#room = Math.ceil((bytes * growth + (growth > 1 ? (bytes / unit) * 128 : 0)) / 2 ** 21) * 2 ** 21;
     const room = this.#room;
-    this.#sourceAt = this.#reserve(task, room, huge, true);
-    this.#destinationAt = this.#reserve(task, room, huge, this.#o.touch ?? true);
-    if (this.#o.op === 'dualcast') this.#second = this.#reserve(task, room, huge, this.#o.touch ?? true);
+    const touch = this.#o.touch ?? true;
+    this.#buffers = {
+      source: this.#reserve(task, room, huge, true),
+      destination: this.#reserve(task, room, huge, touch),
+      second: second ? this.#reserve(task, room, huge, touch) : 0,
+    };
     this.#setup = clock.now - from;
     this.#o.ready?.();
     this.#phase = 'window';
@@ -238,17 +239,21 @@ export class Workload implements Program {
 
   /** Reads the next window into the process's buffers. */
   #load(task: UserTask): void {
-    const { source, op, size } = this.#o;
+    const { source, size } = this.#o;
     this.#length = this.#offset < source.bytes ? source.read(this.#offset, this.#window) : 0;
     if (this.#length <= 0) {
       this.#queue.close?.();
       this.#phase = 'closed';
       return;
     }
-    const data = this.#window.subarray(0, this.#length);
-    if (op !== 'nop' && op !== 'fill') task.writeStruct(this.#sourceAt, data);
-    if (op === 'compare') task.writeStruct(this.#destinationAt, data);
-    this.#units = Math.ceil(this.#length / (op === 'nop' ? 64 : size));
+    const { granule = 1, empty, load } = this.#op;
+    const padded = Math.ceil(this.#length / granule) * granule;
+    this.#window.fill(0, this.#length, padded);
+    this.#data = this.#window.subarray(0, padded);
+    const memory = { write: (address: number, bytes: Uint8Array) => task.writeStruct(address, bytes) };
+    if (load) load(memory, this.#buffers, this.#data, size);
+    else if (!empty) memory.write(this.#buffers.source, this.#data);
+    this.#units = Math.ceil(this.#length / (empty ? EMPTY_UNIT : size));
     this.#next = this.#done = 0;
     this.#phase = 'run';
   }
@@ -294,7 +299,8 @@ export class Workload implements Program {
   /** Whether a fault is at an address of our buffers, which a touch mends; others are errors of the descriptor. */
   #owns(slot: number): boolean {
     const at = join(this.#client.record(slot, 3), this.#client.record(slot, 2));
-    for (const buffer of [this.#sourceAt, this.#destinationAt, this.#second]) if (buffer > 0 && at >= buffer && at < buffer + this.#room) return true;
+    const { source, destination, second } = this.#buffers;
+    for (const buffer of [source, destination, second]) if (buffer > 0 && at >= buffer && at < buffer + this.#room) return true;
     return false;
   }
 
@@ -333,6 +339,8 @@ export class Workload implements Program {
         return true;
       }
       if (batches.poll(slot) === 0) return false;
+      if (!this.#shownBatch) this.#show(task, batches, slot);
+      this.#shownBatch = true;
       if (costs) clock.spend(costs.notice);
       this.#members[slot] = 2;
     }
@@ -350,32 +358,13 @@ export class Workload implements Program {
   readonly #unsent = new Uint8Array(1024);
 
   #prepare(_task: UserTask, slot: number, unit: number): void {
-    const { op, size, inject } = this.#o;
-    const at = unit * size;
-    const bytes = Math.min(size, this.#length - at);
-    const source = this.#sourceAt + at;
-    const destination = this.#destinationAt + at;
+    const { inject } = this.#o;
     const bad = inject && this.#descriptors % inject.every === 0 ? inject.kind : undefined;
     this.#descriptors++;
     this.#unitOf[slot] = unit;
     this.#startedAt[slot] = -1;
     const client = this.#client;
-    if (op === 'nop') client.prepare(slot, this.#opcode, 0, 0, 0, 0, 0);
-    else if (op === 'fill') {
-      const w = this.#window;
-      client.prepare(slot, this.#opcode, word(w, at + 4, this.#length), word(w, at, this.#length), hi(destination), lo(destination), bytes);
-    } else
-      client.prepare(
-        slot,
-        this.#opcode,
-        hi(source),
-        lo(source),
-        hi(destination),
-        lo(destination),
-        bytes,
-        op === 'dualcast' ? lo(this.#second + at) : 0,
-      );
-    if (op === 'dualcast') client.patch(slot, 11, hi(this.#second + at));
+    this.#op.build(client, slot, this.#buffers, this.#at(unit), this.#data);
     if (bad === 'reserved-field') client.patch(slot, 15, 1);
     else if (bad === 'opcode') client.patch(slot, 1, (0x7f << 24) | 0xc);
     else if (bad === 'foreign-address') {
@@ -384,21 +373,32 @@ export class Workload implements Program {
     }
   }
 
+  #show(task: UserTask, { descriptors, records }: Client, slot: number): void {
+    this.#o.show?.(task.readStruct(descriptors + slot * 64, new Uint32Array(16)), task.readStruct(records + slot * 64, new Uint32Array(8)));
+  }
+  #shownBatch = false;
+  /** Where a unit is; one object, used again. */
+  #at(unit: number): Piece {
+    const { size } = this.#o;
+    const piece = this.#piece;
+    piece.index = unit;
+    piece.at = unit * size;
+    piece.bytes = Math.min(size, this.#data.length - piece.at);
+    piece.size = size;
+    return piece;
+  }
+  readonly #piece = { index: 0, at: 0, bytes: 0, size: 0 };
+
   #finish(task: UserTask, slot: number, status: number): void {
     const { clock } = task.kernel;
     const unit = this.#unitOf[slot]!;
-    const { op, size } = this.#o;
-    const bytes = op === 'nop' ? 0 : Math.min(size, this.#length - unit * size);
+    const { size } = this.#o;
+    const bytes = this.#op.empty ? 0 : Math.min(size, this.#length - unit * size);
     this.#statuses[status]!++;
-    if (this.#o.show && this.#done === 0 && this.#offset === 0) {
-      const { descriptors, records } = this.#client;
-      this.#o.show(task.readStruct(descriptors + slot * 64, new Uint32Array(16)), task.readStruct(records + slot * 64, new Uint32Array(8)));
-    }
+    if (this.#done === 0 && this.#offset === 0) this.#show(task, this.#client, slot);
     if ((status & 0x7f) === Status.success) {
       this.#bytes += bytes;
-      if (op === 'crc' || op === 'copy-crc') {
-        if (this.#client.record(slot, 4) !== plainCrc32c(this.#window, unit * size, bytes)) this.#wrong++;
-      } else if (op === 'compare' && ((this.#client.record(slot, 0) >>> 8) & 0xff) !== 0) this.#wrong++;
+      if (this.#op.record?.(this.#client, slot, this.#at(unit), this.#data) === false) this.#wrong++;
     } else this.#failed.add(unit);
     const latency = clock.now - this.#startedAt[slot]!;
     this.#sum += latency;
@@ -413,51 +413,26 @@ export class Workload implements Program {
   }
   #half = false;
   readonly #failed = new Set<number>();
+  #got = new Uint8Array(0);
 
   /** Looks at what the operations left in memory, against the source. Units whose descriptors failed are not results. */
   #verify(task: UserTask): void {
-    const { op, size } = this.#o;
-    if (op === 'memmove' || op === 'copy-crc' || op === 'fill' || op === 'dualcast') {
-      const expected = new Uint8Array(size);
-      const got = new Uint8Array(size);
+    const { left } = this.#op;
+    if (left) {
       for (let unit = 0; unit < this.#units; unit++) {
         if (this.#failed.has(unit)) continue;
-        const at = unit * size;
-        const bytes = Math.min(size, this.#length - at);
-        if (op === 'fill') for (let i = 0; i < bytes; i++) expected[i] = at + (i & 7) < this.#length ? this.#window[at + (i & 7)]! : 0;
-        else expected.set(this.#window.subarray(at, at + bytes));
-        for (const from of op === 'dualcast' ? [this.#destinationAt, this.#second] : [this.#destinationAt]) {
-          task.readStruct(from + at, got.subarray(0, bytes));
-          if (!same(got, expected, bytes)) {
-            this.#wrong++;
-            break;
-          }
-        }
+        const right = left(this.#buffers, this.#at(unit), this.#data).every(([address, expected]) => {
+          const got = task.readStruct(address, this.#got.length === expected.length ? this.#got : (this.#got = new Uint8Array(expected.length)));
+          return same(got, expected, expected.length);
+        });
+        if (!right) this.#wrong++;
       }
     }
     this.#failed.clear();
   }
 }
 
-/** Four bytes, little endian; zero beyond the end. */
-const word = (w: Uint8Array, at: number, end: number): number => {
-  let value = 0;
-  for (let i = 0; i < 4 && at + i < end; i++) value |= w[at + i]! << (8 * i);
-  return value;
-};
 const same = (a: Uint8Array, b: Uint8Array, bytes: number): boolean => {
   for (let i = 0; i < bytes; i++) if (a[i] !== b[i]) return false;
   return true;
 };
-
-/** CRC-32C a byte at a time from its definition; shares nothing with the device's. RFC 3720, 12.1. */
-const table = /* @__PURE__ */ Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n;
-  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f6_3b78 : c >>> 1;
-  return c >>> 0;
-});
-export function plainCrc32c(bytes: Uint8Array, from: number, length: number): number {
-  let crc = -1;
-  for (let i = from; i < from + length; i++) crc = table[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
-  return ~crc >>> 0;
-}

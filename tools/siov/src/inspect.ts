@@ -1,10 +1,12 @@
 /** `siov inspect [PART]`: configuration space, registers and tables by field names, of a machine on which a process has opened a queue. */
 
+import { sprDsa } from '@siov/idxd-device';
 import * as vtd from '@siov/iommu/spec';
 import { type AnyLayout, hex } from '@siov/layout';
 import { config, lspciDump, type PciFunction } from '@siov/pci-core';
 import { defaultCosts, type Host } from '@siov/stack';
 import { helpText, integerOf, type Option, oneOfWords, parseOptions, UsageError } from './options.js';
+import { deviceOption, devices } from './run-options.js';
 import { buildMdev, buildUacce } from './stacks.js';
 
 const { Ats, Header, Msix, Pasid, Pcie, PowerManagement, Pri, SiovDvsec } = config;
@@ -19,6 +21,7 @@ const options: readonly Option[] = [
     parse: integerOf(0, 0xffff),
   },
   { name: 'pasid', value: 'PASID', help: "iommu: the address space to follow (default: the open queue's)", parse: integerOf(0, 0xf_ffff) },
+  deviceOption,
   { name: 'json', help: 'print JSON for machines' },
   { name: 'help', help: 'this text' },
 ];
@@ -42,7 +45,8 @@ export function inspect(argv: readonly string[]): number {
       : oneOfWords(...parts)(words[0], (why) => {
           throw new UsageError(why);
         });
-  const choice = { mode: 'dedicated' as const, wqSize: 16, blockOnFault: false, ramBytes: 256 << 20, costs: defaultCosts };
+  const device = devices[(values.device as string) ?? sprDsa.name]!;
+  const choice = { mode: 'dedicated' as const, wqSize: 16, device, blockOnFault: false, ramBytes: 256 << 20, costs: defaultCosts };
   const guest = part === 'vdev' || part === undefined || values.lspci === true ? buildMdev(choice) : undefined;
   const ready = guest ?? buildUacce(choice);
   // A process with an open queue, so that there is something in the tables.

@@ -1,15 +1,37 @@
 /** Options of the commands that run a workload. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type CostTable, defaultCosts, type Injection, replaceCosts, type WorkloadOp, type WorkloadOptions, workloadOps } from '@siov/stack';
+import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
+import { Flag } from '@siov/idxd-device/spec';
+import {
+  type CostTable,
+  defaultCosts,
+  type Injection,
+  replaceCosts,
+  type WorkloadOp,
+  type WorkloadOperation,
+  type WorkloadOptions,
+  workloadOperations,
+  workloadOps,
+} from '@siov/stack';
 import type { Mode } from './model.js';
 import { bytesOf, integerOf, type Option, oneOfWords, type Parsed, sizeText, UsageError } from './options.js';
 import { fileSource } from './source.js';
 
+/** Devices by the names of the command line. */
+export const devices: Readonly<Record<string, Profile>> = { [sprDsa.name]: sprDsa, [gnrD.name]: gnrD };
+export const deviceOption: Option = {
+  name: 'device',
+  value: 'NAME',
+  help: `accelerator: ${Object.keys(devices).join(', ')}`,
+  default: sprDsa.name,
+  parse: oneOfWords(...Object.keys(devices)),
+};
 const injections = ['reserved-field', 'opcode', 'foreign-address', 'kill', 'unbind'] as const;
 
 export const runOptions: readonly Option[] = [
   { name: 'op', value: 'OP', help: `operation: ${workloadOps.join(', ')}`, default: 'memmove', parse: oneOfWords(...workloadOps) },
+  deviceOption,
   { name: 'size', value: 'BYTES', help: 'bytes per descriptor, up to 4M', default: '4K', parse: bytesOf(1, 4 << 20) },
   { name: 'depth', value: 'N', help: 'descriptors (or batches) in flight', default: '32', parse: integerOf(1, 128) },
   { name: 'batch', value: 'N', help: 'descriptors in a batch; 1: none', default: '1', parse: integerOf(1, 1024) },
@@ -38,6 +60,7 @@ function parseInjection(text: string, bad: (why: string) => never): { kind: (typ
 export interface RunChoice {
   readonly file: string;
   readonly mode: Mode;
+  readonly device: Profile;
   readonly wqSize: number;
   readonly ramBytes: number;
   readonly scatter?: number;
@@ -66,6 +89,15 @@ export function runChoice({ words, values }: Parsed, command: string): RunChoice
   const depth = (values.depth as number) ?? Math.min(32, wqSize);
   if (depth > wqSize) throw new UsageError(`--depth ${depth} is more than the queue's ${wqSize} entries: lower it, or raise --wq-size (up to 128)`);
   if (depth * batch > 4096) throw new UsageError(`--depth times --batch is at most 4096, not ${depth * batch}`);
+  const device = devices[(values.device as string) ?? sprDsa.name]!;
+  const { opcode, granule = 1, most, empty }: WorkloadOperation = workloadOperations[op];
+  if (!device.operations.includes(opcode)) {
+    const other = Object.values(devices).find((profile) => profile.operations.includes(opcode))!;
+    throw new UsageError(`${device.name} does not offer ${op}: take --device ${other.name}`);
+  }
+  if (size % granule !== 0) throw new UsageError(`--size for ${op} is a multiple of ${granule} bytes, not ${size}`);
+  if (most !== undefined && size > most) throw new UsageError(`--size for ${op} is at most ${sizeText(most)}`);
+  if (op === 'drain' && batch > 1) throw new UsageError('a drain cannot be in a batch: leave --batch out');
   const costs = values.costs ? readCosts(values.costs as string) : defaultCosts;
   const inject = values.inject as { kind: (typeof injections)[number]; every: number } | undefined;
   const blockOnFault = values['block-on-fault'] === true;
@@ -75,6 +107,7 @@ export function runChoice({ words, values }: Parsed, command: string): RunChoice
   return {
     file,
     mode: (values.wq as Mode) ?? 'dedicated',
+    device,
     wqSize,
     ramBytes: (values.ram as number) ?? 256 << 20,
     ...(values.scatter === undefined ? {} : { scatter: values.scatter as number }),
@@ -89,7 +122,7 @@ export function runChoice({ words, values }: Parsed, command: string): RunChoice
       size,
       depth,
       batch,
-      ...(blockOnFault && op !== 'nop' ? { flags: 2 } : {}),
+      ...(blockOnFault && !empty ? { flags: Flag.blockOnFault } : {}),
       hugePages: values.huge === true,
       touch: values['no-touch'] !== true,
       ...(descriptorInjection ? { inject: descriptorInjection } : {}),

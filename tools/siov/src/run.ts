@@ -1,6 +1,6 @@
 /** `siov run FILE`: real bytes through uacce. */
 
-import { Record as CompletionRecord, descriptors } from '@siov/idxd-device/spec';
+import { Descriptor, descriptors, recordLayout } from '@siov/idxd-device/spec';
 import { happening } from './happenings.js';
 import { measure, type Report } from './model.js';
 import { helpText, parseOptions } from './options.js';
@@ -26,8 +26,8 @@ export async function run(argv: readonly string[]): Promise<number> {
   const trace = choice.tracePath ? new ChromeTrace(choice.tracePath) : undefined;
   const source = choice.open();
   const built = trace?.machine(1, 'uacce');
-  let first = { descriptor: '', record: '' };
-  let firstJson: object | undefined;
+  const first: string[] = [];
+  const firstJson: object[] = [];
   const report: Report = measure(
     () => buildUacce({ ...choice, neighbour: choice.happening === 'kill', ...(built ? { trace: built } : {}) }),
     choice.mode,
@@ -36,8 +36,9 @@ export async function run(argv: readonly string[]): Promise<number> {
       source,
       progress: progress('uacce', source.bytes),
       show: (descriptor, record) => {
-        first = { descriptor: descriptors.show(descriptor, 0), record: CompletionRecord.show(record, 0) };
-        firstJson = { descriptor: descriptors.json(descriptor, 0), record: CompletionRecord.json(record, 0) };
+        const layout = recordLayout(Descriptor.get.opcode(descriptor, 0));
+        first.push(descriptors.show(descriptor, 0), layout.show(record, 0));
+        firstJson.push({ descriptor: descriptors.json(descriptor, 0), record: layout.json(record, 0) });
       },
     },
     choice.costs,
@@ -49,7 +50,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.stdout.write(`${JSON.stringify({ version: 1, file: choice.file, bytes: source.bytes, first: firstJson, reports: [report] }, null, 2)}\n`);
   else
     process.stdout.write(
-      `${choice.file}: ${describeChoice(choice, source.bytes)}\n\nthe first one:\n  ${first.descriptor}\n  ${first.record}\n\n${printReports([report])}\n\n${verdict([report])}\n`,
+      `${choice.file}: ${describeChoice(choice, source.bytes)}\n\nthe first to finish:\n${first.map((line) => `  ${line}\n`).join('')}\n${printReports([report])}\n\n${verdict([report])}\n`,
     );
   if (trace && !choice.json)
     process.stdout.write(`trace: ${trace.written} events in ${choice.tracePath}${trace.dropped ? ` (${trace.dropped} more left out)` : ''}\n`);

@@ -1,4 +1,5 @@
 /** The two models as the command line builds them. */
+import type { Profile } from '@siov/idxd-device';
 import type { Vdev } from '@siov/idxd-mdev';
 import type { CostTable, HostOptions, Trace } from '@siov/stack';
 import { MdevStack, openGuestQueue } from '@siov/stack/mdev';
@@ -8,6 +9,7 @@ import type { Mode, Ready } from './model.js';
 export interface StackChoice {
   readonly mode: Mode;
   readonly wqSize: number;
+  readonly device: Profile;
   readonly blockOnFault: boolean;
   readonly ramBytes: number;
   readonly costs: CostTable;
@@ -20,6 +22,7 @@ export interface StackChoice {
 const hostOptions = (choice: StackChoice): HostOptions => ({
   ramBytes: choice.ramBytes,
   costs: choice.costs,
+  devices: [choice.device],
   ...(choice.scatter === undefined ? {} : { scatter: choice.scatter }),
   ...(choice.trace ? { trace: choice.trace } : {}),
 });

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { workloadOps } from '@siov/stack';
 import { describe, expect, test } from 'vitest';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
@@ -40,6 +41,10 @@ describe('a mistake in the call is one line that says what and how to mend it, a
     [['run', '--costs', bad], /no event 'dsa.dispatchh'/],
     [['run', '--ram', '1M'], /--ram: '1M' is not a size from 64 MiB to 2 GiB/],
     [['run', file, file], /one file at a time/],
+    [['run', '--op', 'dix-generate'], /dsa-spr does not offer dix-generate: take --device dsa-gnr-d/],
+    [['run', '--op', 'dif-check', '--size', '1000'], /--size for dif-check is a multiple of 512 bytes, not 1000/],
+    [['run', '--op', 'create-delta', '--size', '1M'], /--size for create-delta is at most 512 KiB/],
+    [['run', '--op', 'drain', '--batch', '4'], /a drain cannot be in a batch/],
     [['inspect', 'gpu'], /'gpu' is not one of pf, vdev, iommu/],
   ])('siov %j', (args, message) => {
     const { status, stdout, stderr } = siov(...args);
@@ -109,16 +114,18 @@ test('--wq shared compares only equal kinds, and says so', () => {
   expect(stdout).toContain('nothing of its kind to compare');
 });
 
-test.each(['nop', 'memmove', 'fill', 'compare', 'crc', 'copy-crc', 'dualcast'])(
-  'run --op %s prints the first descriptor and its record by field names',
-  (op) => {
-    const { status, stdout } = siov('run', file, '--op', op);
-    expect(status).toBe(0);
-    expect(stdout).toMatch(new RegExp(`descriptor pasid=.* opcode=${op.replace(/-(.)/, (_, c: string) => c.toUpperCase())} `));
-    expect(stdout).toMatch(/completion record status=success /);
-    expect(stdout).toContain('every result equals a plain computation');
-  },
-);
+test.each(workloadOps)('run --op %s prints the descriptor that finished first and its record by field names', (op) => {
+  const { status, stdout } = siov('run', file, '--op', op, '--device', 'dsa-gnr-d');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(new RegExp(`descriptor pasid=.* opcode=${op.replace(/-(.)/, (_, c: string) => c.toUpperCase())} `));
+  expect(stdout).toMatch(/completion record status=success /);
+  expect(stdout).toContain('every result equals a plain computation');
+});
+test('run --batch prints the batch as well', () => {
+  const { status, stdout } = siov('run', file, '--batch', '4');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/batch descriptor pasid=.* count=4 [^]*completion record status=success .* completed=4 [^]* opcode=memmove /);
+});
 
 test('descriptors with a bad field: the summary says how many and why, the rest is right', () => {
   const { status, stdout } = siov('run', file, '--size', '1K', '--inject', 'reserved-field:10');

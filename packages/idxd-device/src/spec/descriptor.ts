@@ -316,3 +316,6 @@ export const DifRecord = /* @__PURE__ */ layout('DIF completion record', 32, {
   24: { destinationRefTag: '31:0' },
   28: { destinationAppMask: '15:0', destinationAppTag: '31:16' },
 });
+/** The layout of a completion record by its descriptor's operation code: what printers use. */
+export const recordLayout = (opcode: number): typeof Record | typeof DifRecord =>
+  (opcode >= Opcode.difCheck && opcode <= Opcode.difUpdate) || opcode === Opcode.dixGenerate ? DifRecord : Record;
