@@ -32,6 +32,8 @@ export class DataPath {
   /** Engines with work, one bit each, and when the sums were right. */
   #busy = 0;
   #limited = false;
+  /** Among which engines the rates share. */
+  #shared = 0;
   readonly #at = new Float64Array(1);
   /** How many pieces are watched. */
   watching = 0;
@@ -60,6 +62,7 @@ export class DataPath {
     this.#group[engine] = group;
     this.#most[engine] = Math.min(1, most);
     this.#limited = this.#most.some((m) => m < 1);
+    this.#shared = 0;
   }
 
   /** Whether an engine would share the path with nobody. */
@@ -104,6 +107,11 @@ export class DataPath {
     if (!watched) return (mark - this.#served[engine]!) / this.#most[engine]!;
     this.watching++;
     return -1;
+  }
+
+  /** Whether an engine's piece that was added last has none before it. */
+  first(engine: number): boolean {
+    return this.#count[engine] === 1;
   }
 
   /** Tells of the watched pieces that are through by now. */
@@ -209,6 +217,8 @@ export class DataPath {
 
   /** Equal shares; a group that its read buffers limit leaves the rest to the others. */
   #share(busy: number): void {
+    if (busy === this.#shared) return;
+    this.#shared = busy;
     const rate = this.#rate;
     let open = busy;
     let left = 1;

@@ -85,7 +85,13 @@ export class Engines {
   readonly #depart: number;
   readonly #limit: number;
   readonly #strict: boolean;
-  readonly #rates: Readonly<{ [S in Stream]: number }>;
+  /** By operation code, what the time of an operation depends on: rows of a table are too many shapes for the hot path. */
+  readonly #rate = new Float64Array(256);
+  readonly #reading = new Float64Array(256);
+  readonly #writing = new Float64Array(256);
+  readonly #stalls = new Uint8Array(256);
+  readonly #fills = new Uint8Array(256);
+  readonly #sized = new Uint8Array(256);
   /** Which operations this device offers, the flags that each may have, and the reserved bits of its descriptor. */
   readonly #offered: readonly boolean[];
   readonly #legal: readonly number[];
@@ -155,7 +161,7 @@ export class Engines {
     this.#ring = new Int32Array(profile.engines * this.#limit);
     this.#head = new Int32Array(profile.engines);
     this.#held = new Int32Array(profile.engines);
-    this.#rates = {
+    const rates: { readonly [S in Stream]: number } = {
       none: 0,
       move: costs.streamMove,
       fill: costs.streamFill,
@@ -163,6 +169,14 @@ export class Engines {
       crc: costs.streamCrc,
       compare: costs.streamCompare,
     };
+    for (const [code, row] of Object.entries(operations) as unknown as [number, Operation][]) {
+      this.#rate[code] = rates[row.stream];
+      this.#reading[code] = (row.reads > 0 ? costs.read : 0) + (row.reads > 1 ? costs.secondRead : 0);
+      this.#writing[code] = row.writes > 0 ? costs.write : 0;
+      this.#stalls[code] = row.reads > 0 && row.writes > 0 ? 1 : 0;
+      this.#fills[code] = row.fillsDestination ? 1 : 0;
+      this.#sized[code] = row.sized ? 1 : 0;
+    }
     const codes = Array.from({ length: 256 }, (_, code) => code);
     this.#offered = codes.map((code) => profile.operations.includes(code) && operations[code] !== undefined);
     this.#legal = codes.map((code) => (this.#offered[code] ? legalFlags(code, operations[code]!, profile) : 0));
@@ -393,27 +407,23 @@ export class Engines {
     let after = costs.dispatch + costs.recordWrite;
     let busy = costs.occupancy;
     let seen = 0;
-    const row = operations[op.opcode];
-    if (op.opcode === Opcode.batch) {
+    const { opcode } = op;
+    if (opcode === Opcode.batch) {
       after += op.ns - before;
       if (op.busNs > busBefore) after += costs.read;
       busy = Math.max(busy, op.busyNs);
       seen = busy;
-    } else if (row && op.moved > movedBefore) {
+    } else if (op.moved > movedBefore) {
       const moved = op.moved - movedBefore;
-      op.busNs += moved * this.#rates[row.stream];
+      op.busNs += moved * this.#rate[opcode]!;
       busy += moved * costs.occupancyPerByte;
-      after += this.#exposed(op.ns - before, moved, row) + (row.reads > 0 ? costs.read : 0) + (row.reads > 1 ? costs.secondRead : 0);
-      const partial = row.fillsDestination ? this.#partial(op) : 0;
+      after += this.#exposed(op.ns - before, moved, opcode) + this.#reading[opcode]! + this.#writing[opcode]!;
+      const partial = this.#fills[opcode] ? this.#partial(op) : 0;
       if (partial > 0) {
         busy += partial;
         after += costs.partialLatency;
       }
-      if (row.writes > 0) after += costs.write;
-    } else {
-      after += op.ns - before;
-      if (row && row.writes > 0) after += costs.write;
-    }
+    } else after += op.ns - before + this.#writing[opcode]!;
     const free = now + busy;
     if (free > this.#free[op.engine]!) this.#free[op.engine] = free;
     const stream = op.busNs - busBefore;
@@ -424,7 +434,8 @@ export class Engines {
       const time = this.#path.add(op.engine, now, stream, op.id);
       if (time < 0) {
         op.streaming = 1;
-        this.#watch();
+        // Behind another piece of its engine it cannot be the next that is through.
+        if (!this.#watching || this.#path.first(op.engine)) this.#watch();
       } else this.#finishAt(op, now + time);
     }
   }
@@ -454,10 +465,10 @@ export class Engines {
    * both read and write there is a stall besides that grows slowly with their number; fitted to published latencies from 4 KiB to 1 MiB, in
    * which operations that only read or only write show none.
    */
-  #exposed(ns: number, bytes: number, row: Operation): number {
+  #exposed(ns: number, bytes: number, opcode: number): number {
+    if (bytes <= 4096) return ns;
     const pages = Math.ceil(bytes / 4096);
-    if (pages <= 1) return ns;
-    if (row.reads === 0 || row.writes === 0) return ns / pages;
+    if (!this.#stalls[opcode]) return ns / pages;
     const { pageStall, pageStallGrowth } = this.#p.costs;
     const stall = pageStall * (Math.min(pages, 4) - 1) + (pages > 4 ? pageStallGrowth * Math.log2(pages / 4) : 0);
     return Math.min(ns, ns / pages + stall);
@@ -542,17 +553,15 @@ export class Engines {
       const lost = this.#complete(child);
       child.active = 0;
       if (lost === Lost.logged) op.keptMembers++;
-      const row = operations[child.opcode];
+      const { opcode, moved } = child;
       let busy = costs.occupancy;
       op.busNs += costs.batchNext;
-      if (row) {
-        // What the first member waits for is seen; later members' translations overlap with the work before them.
-        if (op.index === 0) op.ns += this.#exposed(child.ns, child.moved, row);
-        if (child.moved > 0) {
-          busy += child.moved * costs.occupancyPerByte;
-          op.busNs += child.moved * this.#rates[row.stream];
-          if (row.fillsDestination) busy += this.#partial(child);
-        }
+      // What the first member waits for is seen; later members' translations overlap with the work before them.
+      if (op.index === 0) op.ns += this.#exposed(child.ns, moved, opcode);
+      if (moved > 0) {
+        busy += moved * costs.occupancyPerByte;
+        op.busNs += moved * this.#rate[opcode]!;
+        if (this.#fills[opcode]) busy += this.#partial(child);
       }
       op.busyNs += busy;
       // A record that is lost is a failure; one that the log keeps is, where the device does not continue batches.
@@ -618,7 +627,7 @@ export class Engines {
     if (flags & Flag.recordAddressValid && descriptor[2]! & (RECORD_BYTES - 1)) return Status.recordAlignment;
     if (op.access & DmaAccess.privileged && op.pasid >= 0 && !this.#p.fn.privilegedEnabled) return Status.privilege;
     if (flags & Flag.requestInterrupt && !this.#p.interrupts.allowed(descriptor[9]! & 0xffff, op.ims, op.pasid)) return Status.interruptHandle;
-    if (row.sized && (op.remaining === 0 || op.remaining > wq.maxTransfer)) return Status.transferSize;
+    if (this.#sized[opcode] && (op.remaining === 0 || op.remaining > wq.maxTransfer)) return Status.transferSize;
     if (opcode === Opcode.batch) {
       op.count = op.remaining;
       if (op.count < 2 || op.count > wq.maxBatch) return Status.descriptorCount;

@@ -18,7 +18,7 @@ const M = K * K;
 const IDLE = { step: () => 'wait' as const };
 const POPULATED = 0x8022;
 
-export interface Part {
+interface Part {
   readonly what: string;
   readonly found: string;
   readonly holds: boolean;
