@@ -11,7 +11,7 @@ import {
 } from '@siov/idxd-device/spec';
 
 /** Application and reference tag of the first block; by default both are 0, the reference tag counts up and the application tag does not. */
-export interface DifTags {
+interface DifTags {
   readonly reference?: number;
   readonly referenceFixed?: boolean;
   readonly application?: number;

@@ -1,8 +1,8 @@
 /** A completion record in the words of its operation. DSA specification, "Completion Record". */
 import { Descriptor, DifStatus, Opcode, Record, Status } from '@siov/idxd-device/spec';
 
-export type OperationName = keyof typeof Opcode;
-export type StatusName = keyof typeof Status;
+type OperationName = keyof typeof Opcode;
+type StatusName = keyof typeof Status;
 
 interface Common {
   /** By the name of its code; a code that has none is in `statusCode` alone. */

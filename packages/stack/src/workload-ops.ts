@@ -81,7 +81,7 @@ function deltaRecord(data: Uint8Array, piece: Piece): Uint8Array {
   return Uint8Array.from(entries);
 }
 /** Pieces of a window. */
-export function* pieces(data: Uint8Array, size: number): Iterable<Piece> {
+function* pieces(data: Uint8Array, size: number): Iterable<Piece> {
   for (let index = 0; index * size < data.length; index++) yield { index, at: index * size, bytes: Math.min(size, data.length - index * size), size };
 }
 
