@@ -12,7 +12,7 @@ import { Counter, Engines } from './engine.js';
 import { describeError, EventLog } from './event-log.js';
 import { Interrupts } from './interrupts.js';
 import type { Op } from './op.js';
-import type { Clock, Trace, Upstream } from './ports.js';
+import type { Clock, Native, Trace, Upstream } from './ports.js';
 import { type Profile, sprDsa } from './profiles.js';
 import { WorkQueue, WqState } from './queue.js';
 import { deviceRegisters, offeredCommands, placeTables, type Registers } from './registers.js';
@@ -36,6 +36,8 @@ export interface DeviceOptions {
    * records of an engine appear in that order too; engines overtake each other as their shares of the data path have it.
    */
   readonly schedule?: ScheduleOptions;
+  /** Native code for CRC-32C and comparisons, where there is some (default: this package's own). */
+  readonly native?: Native;
 }
 
 const cfg = spec.WqCfg.get;
@@ -114,6 +116,7 @@ export class IdxdDevice {
       trace: this.#trace,
       counters: this.counters,
       schedule: options.schedule,
+      native: options.native ?? {},
       softwareError: (error, op) => this.#softwareError(error, op),
       keep: (error, op) => this.#eventLog.take(error, op),
       occupancyReached: (wq) => this.#occupancyReached(wq),

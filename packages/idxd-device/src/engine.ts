@@ -7,11 +7,12 @@ import { Event } from '@siov/layout/events';
 import { DmaAccess, PageResponse, TlpStatus } from '@siov/layout/pcie';
 import type { PciFunction } from '@siov/pci-core';
 import type { DeviceCosts } from './costs.js';
+import { crc32c } from './crc.js';
 import { DataPath } from './data-path.js';
 import type { Interrupts } from './interrupts.js';
 import { extent, type Io, Op, Step } from './op.js';
 import { legalFlags, type Operation, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
-import type { Clock, Trace, Upstream } from './ports.js';
+import type { Clock, Native, Trace, Upstream } from './ports.js';
 import type { Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { Schedule, type ScheduleOptions } from './schedule.js';
@@ -60,6 +61,7 @@ export interface EnginePorts {
   readonly trace: Trace | undefined;
   readonly counters: Float64Array;
   readonly schedule: ScheduleOptions | undefined;
+  readonly native: Native;
   /** Puts an error into the event log (then true) or SWERROR. */
   softwareError(error: number, op: Op): boolean;
   /** Puts it into the event log, where there is one with room for it. */
@@ -134,7 +136,19 @@ export class Engines {
     const { profile, clock, costs } = ports;
     const [a, b, c, list] = [extent(), extent(), extent(), extent()];
     const windows = { source: new Window(a), target: new Window(b), other: new Window(c) };
-    this.#io = { upstream: unconnected, a, b, c, list, ...windows, bytesRead: 0, bytesWritten: 0, pageRequests: 0 };
+    this.#io = {
+      upstream: unconnected,
+      crc32c: ports.native.crc32c ?? crc32c,
+      equal: ports.native.equal,
+      a,
+      b,
+      c,
+      list,
+      ...windows,
+      bytesRead: 0,
+      bytesWritten: 0,
+      pageRequests: 0,
+    };
     this.#limit = profile.descriptorsPerEngine ?? IN_FLIGHT;
     if (!(this.#limit >= 1 && profile.engines * this.#limit <= POOL_LIMIT))
       throw new RangeError(`profile: engines times descriptorsPerEngine is 1 to ${POOL_LIMIT}, not ${profile.engines * this.#limit}`);

@@ -1,6 +1,6 @@
 /** An operation in progress: a preallocated record of cursors, advanced by `step`. Never an object per descriptor. */
 import { TlpStatus } from '@siov/layout/pcie';
-import type { Extent, Upstream } from './ports.js';
+import type { Extent, Native, Upstream } from './ports.js';
 import { Flag, Status } from './spec/descriptor.js';
 import type { Window } from './window.js';
 
@@ -139,6 +139,8 @@ export class Op {
 /** What operations work with: the upstream port and the extents that are reused for every request. */
 export interface Io {
   upstream: Upstream;
+  readonly crc32c: NonNullable<Native['crc32c']>;
+  readonly equal: Native['equal'];
   readonly a: Extent;
   readonly b: Extent;
   readonly c: Extent;

@@ -1,6 +1,16 @@
 import { Clock } from '@siov/cpu';
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
-import { type DeviceCosts, type Extent, IdxdDevice, type Profile, type ScheduleOptions, sprDsa, type Trace, type Upstream } from '../src/index.js';
+import {
+  type DeviceCosts,
+  type Extent,
+  IdxdDevice,
+  type Native,
+  type Profile,
+  type ScheduleOptions,
+  sprDsa,
+  type Trace,
+  type Upstream,
+} from '../src/index.js';
 import {
   CmdSts,
   Command,
@@ -43,6 +53,7 @@ export function machine(
     trace?: Trace;
     assembleStores?: boolean;
     schedule?: ScheduleOptions;
+    native?: Native;
     unconnected?: boolean;
   } = {},
 ) {
@@ -84,6 +95,7 @@ export function machine(
     ...(options.costs ? { costs: options.costs } : {}),
     ...(options.trace ? { trace: options.trace } : {}),
     ...(options.assembleStores ? { assembleStores: true } : {}),
+    ...(options.native ? { native: options.native } : {}),
     ...(options.schedule ? { schedule: options.schedule } : {}),
   });
   if (!options.unconnected) device.connect(upstream);

@@ -1,6 +1,6 @@
 /** A host: physical memory, a processor, a remapping unit, a PCI root with accelerators in it, and the kernel that runs on them. */
 import { Clock, Cpu, LocalApic } from '@siov/cpu';
-import { IdxdDevice, type Profile } from '@siov/idxd-device';
+import { IdxdDevice, type Native, type Profile } from '@siov/idxd-device';
 import { IommuUnit } from '@siov/iommu';
 import { FrameAllocator, PhysicalMemory, type Region } from '@siov/memory';
 import { ECAM_BUS_BYTES, type Mmio, PciRoot } from '@siov/pci-core';
@@ -19,6 +19,8 @@ export interface HostOptions {
   readonly trace?: Trace;
   /** Accelerators to plug in, one per slot from 1 on (default: one of Sapphire Rapids' shape). */
   readonly devices?: readonly (Profile | undefined)[];
+  /** Native code for the accelerators' CRC-32C and comparisons, where there is some. */
+  readonly native?: Native;
   /** Entries of the unit's IOTLB, a power of two. */
   readonly iotlb?: number;
 }
@@ -65,7 +67,13 @@ export class Host {
     this.root = new PciRoot({ map: memory, window: HostMap.window });
     memory.addMmio(HostMap.ecam / 4096, ECAM_BUS_BYTES / 4096, this.root);
     this.devices = (options.devices ?? [undefined]).map((profile, i) => {
-      const device = new IdxdDevice({ clock, costs: this.costs.device, ...(profile ? { profile } : {}), ...traced });
+      const device = new IdxdDevice({
+        clock,
+        costs: this.costs.device,
+        ...(profile ? { profile } : {}),
+        ...(options.native ? { native: options.native } : {}),
+        ...traced,
+      });
       this.root.add(device.function, i + 1);
       device.connect(this.unit.requester(device.function.requesterId, device));
       return device;

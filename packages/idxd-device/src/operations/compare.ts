@@ -6,8 +6,12 @@ import { acquireSource, acquireSource2, type Operations } from './operation.js';
 
 const compareFlags = Flag.fence | Flag.blockOnFault | Flag.checkResult | Flag.trafficClass1 | Flag.trafficClass2;
 
+/** Below, a call into native code costs more than it saves. */
+const NATIVE_BYTES = 512;
+
 /** Index of the first difference between two extents, or `bytes`. */
-function firstDifference(a: Extent, b: Extent, bytes: number): number {
+function firstDifference(io: Io, a: Extent, b: Extent, bytes: number): number {
+  if (io.equal && bytes >= NATIVE_BYTES && io.equal(a.view, a.offset, b.view, b.offset, bytes)) return bytes;
   let i = 0;
   if (((a.offset | b.offset) & 3) === 0) {
     const aw = a.words;
@@ -28,7 +32,7 @@ function stepCompare(io: Io, op: Op): number {
     const two = acquireSource2(io, op, io.a.length, io.b);
     if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow);
     const bytes = io.b.length;
-    const same = firstDifference(io.a, io.b, bytes);
+    const same = firstDifference(io, io.a, io.b, bytes);
     op.advance(same);
     op.moved += same;
     io.bytesRead += 2 * same;
@@ -48,8 +52,13 @@ function stepComparePattern(io: Io, op: Op): number {
   while (op.remaining > 0) {
     const read = acquireSource(io, op, op.remaining, io.a);
     if (read !== 0) return blocked(io, op, read, 0, op.sourceHigh, op.sourceLow);
-    const { view, offset, length } = io.a;
+    const { view, words, offset, length } = io.a;
     let i = 0;
+    if (((offset | op.completed) & 7) === 0) {
+      let w = offset >>> 2;
+      for (const end = w + ((length >>> 3) << 1); w < end && words[w] === low && words[w + 1] === high; w += 2);
+      i = w * 4 - offset;
+    }
     for (; i < length; i++) {
       const at = (op.completed + i) & 7;
       if (view[offset + i] !== ((at < 4 ? low >>> (8 * at) : high >>> (8 * at - 32)) & 0xff)) break;

@@ -41,7 +41,7 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
       io.bytesWritten += bytes;
     }
     const from = destination ? io.b : io.a;
-    op.value = reflect ? crc32c(op.value, from.view, from.words, from.offset, bytes) : crcBytesReversed(op.value, from, bytes);
+    op.value = reflect ? io.crc32c(op.value, from.view, from.words, from.offset, bytes) : crcBytesReversed(op.value, from, bytes);
     op.advanceSource(bytes);
     op.advance(bytes);
     op.moved += bytes;
