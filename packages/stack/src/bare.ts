@@ -8,7 +8,7 @@ import { Event } from '@siov/layout/events';
 import { TlpStatus } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import { config } from '@siov/pci-core';
-import { type IrqInfo, type IrqRequest, type RegionInfo, type VfioDevice, VfioPciDevice, type VmArea } from '@siov/vfio-mdev';
+import { type IrqInfo, type IrqRequest, type PciPort, type RegionInfo, type VfioDevice, VfioPciDevice, type VmArea } from '@siov/vfio-mdev';
 
 /** Memory that answers at once or later: `DmaSpace` of `@siov/vfio-user` fits. */
 export interface BareMemory extends Pick<Upstream, 'acquire' | 'commit'> {
@@ -60,9 +60,20 @@ export class BareDevice implements VfioDevice {
     this.#operations = this.idxd.profile.engines * OPERATIONS_PER_ENGINE;
     const fn = this.idxd.function;
     fn.requesterId = 0x08;
+    const registers = [0, 1, 2, 3, 4, 5].map((bar) => fn.barMmio(bar as 0));
+    const port: PciPort = {
+      requesterId: fn.requesterId,
+      configRead: (offset, width) => fn.configRead(offset, width),
+      configWrite: (offset, width, value) => fn.configWrite(offset, width, value),
+      barBytes: (bar) => fn.barBytes(bar as 0),
+      // Made once: every access asks for it.
+      barMmio: (bar) => registers[bar],
+      barAddress: (bar) => fn.barAddress(bar as 0),
+      functionLevelReset: () => fn.functionLevelReset(),
+    };
     this.#pci = new VfioPciDevice({
       name: this.name,
-      fn,
+      fn: port,
       interrupts: { alloc: (vector, handler) => this.#alloc(vector, handler) },
       iommu: { attach: (domain, pasid) => this.#attach(domain as BareMemory, pasid), detach: () => {} },
     });

@@ -24,8 +24,9 @@ export class SystemCallError extends Error {
   }
 }
 
+type Call = (...values: (number | bigint | null)[]) => number;
 interface Koffi {
-  load(path: string | null): { func(prototype: string): (...values: (number | bigint | null)[]) => number };
+  load(path: string | null): { func(prototype: string): Call };
   errno(): number;
   view(address: bigint, bytes: number): ArrayBuffer;
 }
@@ -37,6 +38,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const SO_RCVTIMEO = 20;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
@@ -60,7 +62,19 @@ const EINTR = 4;
 export const SOCKET_PATH_BYTES = 108;
 
 /** Offsets in the arena: one page for arguments of system calls. */
-const At = { msghdr: 0, iovec: 64, address: 96, eight: 224, event: 240, pollfd: 256, pair: 272, events: 512, control: 2048 } as const;
+const At = {
+  receive: 0,
+  receiveIovec: 64,
+  send: 128,
+  sendIovec: 192,
+  address: 256,
+  eight: 400,
+  event: 432,
+  pollfd: 448,
+  pair: 464,
+  events: 512,
+  control: 2048,
+} as const;
 const CONTROL_BYTES = 16 + Math.ceil((MAX_FDS * 4) / 8) * 8;
 const EVENTS = 64;
 
@@ -76,7 +90,15 @@ export class Native {
   readonly #koffi: Koffi;
   readonly #arena: NativeBytes;
   readonly #data: DataView;
+  readonly #words: Uint32Array;
   readonly #calls;
+  /** The two of every message, out of the table. */
+  readonly #recvmsg: Call;
+  readonly #send: Call;
+  readonly #receiveHeader: number;
+  /** What the message header for receiving says. */
+  #receiveAddress = 0;
+  #receiveLength = 0;
   /** Descriptors that the last `receive` brought, with close-on-exec set. The caller owns them. */
   readonly fds: number[] = [];
   /** Events that the last `wait` brought: what was given to `watch`, and the Epoll bits. */
@@ -96,6 +118,7 @@ export class Native {
       bind: call('int bind(int, uintptr_t, uint)'),
       listen: call('int listen(int, int)'),
       connect: call('int connect(int, uintptr_t, uint)'),
+      setsockopt: call('int setsockopt(int, int, int, uintptr_t, uint)'),
       accept4: call('int accept4(int, uintptr_t, uintptr_t, int)'),
       close: call('int close(int)'),
       recvmsg: call('intptr_t recvmsg(int, uintptr_t, int)'),
@@ -112,11 +135,21 @@ export class Native {
       epoll_ctl: call('int epoll_ctl(int, int, int, uintptr_t)'),
       epoll_wait: call('int epoll_wait(int, uintptr_t, int, int)'),
     };
+    this.#recvmsg = this.#calls.recvmsg;
+    this.#send = this.#calls.send;
     this.#arena = this.allocate(8192);
     const { bytes, address } = this.#arena;
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#pointer(At.msghdr + 16, address + At.iovec);
-    this.#pointer(At.msghdr + 24, 1);
+    this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    for (const [header, iovec] of [
+      [At.receive, At.receiveIovec],
+      [At.send, At.sendIovec],
+    ] as const) {
+      this.#pointer(header + 16, address + iovec);
+      this.#pointer(header + 24, 1);
+      this.#pointer(header + 32, address + At.control);
+    }
+    this.#receiveHeader = address + At.receive;
   }
 
   #pointer(at: number, value: number): void {
@@ -209,9 +242,9 @@ export class Native {
     this.close(fd);
     return result;
   }
-  /** A connection that does not block, or -errno. */
+  /** A connection, or -errno. */
   accept(fd: number): number {
-    return this.#answer(this.#calls.accept4(fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    return this.#answer(this.#calls.accept4(fd, 0, 0, SOCK_CLOEXEC));
   }
   /** Two ends of a connection that do not block. */
   pair(): [number, number] {
@@ -221,18 +254,29 @@ export class Native {
   close(fd: number): void {
     this.#calls.close(fd);
   }
-  /** Up to `length` bytes, without waiting: how many (0: the peer is gone) or -errno. Descriptors that came along are in `fds`. */
-  receive(fd: number, address: number, length: number): number {
+  /** How long `receive` waits at most, when it waits. */
+  patience(fd: number, ms: number): void {
+    const { address } = this.#arena;
+    this.#pointer(At.eight, Math.floor(ms / 1000));
+    this.#pointer(At.eight + 8, (ms % 1000) * 1000);
+    this.#must('setsockopt', this.#calls.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, address + At.eight, 16));
+  }
+  /** Up to `length` bytes: how many (0: the peer is gone) or -errno. Descriptors that came along are in `fds`. It waits only if asked to. */
+  receive(fd: number, address: number, length: number, wait = false): number {
     const { fds } = this;
-    fds.length = 0;
-    this.#pointer(At.iovec, address);
-    this.#pointer(At.iovec + 8, length);
-    this.#pointer(At.msghdr + 32, this.#arena.address + At.control);
-    this.#pointer(At.msghdr + 40, CONTROL_BYTES);
-    const done = this.#calls.recvmsg(fd, this.#arena.address + At.msghdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (fds.length > 0) fds.length = 0;
+    const words = this.#words;
+    if (address !== this.#receiveAddress || length !== this.#receiveLength) {
+      this.#pointer(At.receiveIovec, address);
+      this.#pointer(At.receiveIovec + 8, length);
+      this.#receiveAddress = address;
+      this.#receiveLength = length;
+    }
+    words[(At.receive + 40) / 4] = CONTROL_BYTES;
+    const done = this.#recvmsg(fd, this.#receiveHeader, wait ? MSG_CMSG_CLOEXEC : MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (done < 0) return this.#answer(done);
-    const control = this.#data.getUint32(At.msghdr + 40, true);
-    this.fdsLost = (this.#data.getUint32(At.msghdr + 48, true) & MSG_CTRUNC) !== 0;
+    const control = words[(At.receive + 40) / 4]!;
+    this.fdsLost = (words[(At.receive + 48) / 4]! & MSG_CTRUNC) !== 0;
     for (let at = 0; at + 16 <= control; ) {
       const bytes = this.#data.getUint32(At.control + at, true);
       if (this.#data.getInt32(At.control + at + 8, true) === SOL_SOCKET && this.#data.getInt32(At.control + at + 12, true) === SCM_RIGHTS)
@@ -244,19 +288,18 @@ export class Native {
   /** Sends without waiting; descriptors go with the first byte. How many bytes went, or -errno. */
   send(fd: number, address: number, length: number, fds?: readonly number[]): number {
     if (!fds?.length) {
-      const done = this.#calls.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+      const done = this.#send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
       return done < 0 ? this.#answer(done) : done;
     }
     const bytes = 16 + fds.length * 4;
-    this.#pointer(At.iovec, address);
-    this.#pointer(At.iovec + 8, length);
-    this.#pointer(At.msghdr + 32, this.#arena.address + At.control);
-    this.#pointer(At.msghdr + 40, Math.ceil(bytes / 8) * 8);
+    this.#pointer(At.sendIovec, address);
+    this.#pointer(At.sendIovec + 8, length);
+    this.#pointer(At.send + 40, Math.ceil(bytes / 8) * 8);
     this.#pointer(At.control, bytes);
     this.#data.setInt32(At.control + 8, SOL_SOCKET, true);
     this.#data.setInt32(At.control + 12, SCM_RIGHTS, true);
     for (const [i, each] of fds.entries()) this.#data.setInt32(At.control + 16 + i * 4, each, true);
-    return this.#answer(this.#calls.sendmsg(fd, this.#arena.address + At.msghdr, MSG_DONTWAIT | MSG_NOSIGNAL));
+    return this.#answer(this.#calls.sendmsg(fd, this.#arena.address + At.send, MSG_DONTWAIT | MSG_NOSIGNAL));
   }
 
   // --- eventfds

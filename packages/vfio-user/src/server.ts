@@ -15,6 +15,8 @@ import { Session } from './session.js';
 
 /** Bytes read from one client before the others have their turn. */
 const TURN = 1 << 18;
+/** How long the only client is waited for before all sockets are. A wake-up may take as long. */
+const PATIENCE_MS = 20;
 /** How long one device works before sockets are looked at again. */
 const TURN_MS = 0.5;
 /** Bytes that a client leaves unread before nothing more is read from it. */
@@ -59,31 +61,38 @@ export class VfioUserServer {
   readonly #native: Native;
   readonly #epoll: number;
   readonly #wake: number;
-  readonly #in: NativeBytes;
-  readonly #inView: DataView;
-  readonly #out: NativeBytes;
-  readonly #options: ServerOptions;
   readonly #slots: Slot[] = [];
   // state
   readonly #targets = new Map<number, Target>();
   #nextToken = 1;
   /** Devices that have work. */
-  readonly #busy = new Set<Slot>();
+  readonly #busy: Slot[] = [];
   #stopping = false;
   #closed = false;
 
   /** Listens at once. Throws SocketError, NativeMissingError. */
   constructor(options: ServerOptions) {
     this.#native = native();
-    this.#options = options;
-    this.#in = this.#native.room('server in', TURN);
-    this.#out = this.#native.room('server out', MAX_MESSAGE + 4096);
-    this.#inView = new DataView(this.#in.bytes.buffer, 0, TURN);
+    const room = this.#native.room('server in', TURN);
     this.#epoll = this.#native.epoll();
     this.#wake = this.#native.eventfd();
+    const parts: Parts = {
+      native: this.#native,
+      options,
+      in: room,
+      inView: new DataView(room.bytes.buffer, 0, TURN),
+      out: this.#native.room('server out', MAX_MESSAGE + 4096),
+      watch: (fd, bits, target) => this.#watch(fd, bits, target),
+      rewatch: (fd, bits, token) => this.#native.rewatch(this.#epoll, fd, bits, token),
+      unwatch: (fd, token) => {
+        this.#targets.delete(token);
+        this.#native.unwatch(this.#epoll, fd);
+      },
+      busy: (slot) => this.#hasWork(slot),
+    };
     this.#watch(this.#wake, Epoll.IN, { ready: () => void this.#native.drain(this.#wake) });
     try {
-      for (const { path, device } of options.devices) this.#slots.push(new Slot(this.#slots.length, path, device, this.#parts));
+      for (const { path, device } of options.devices) this.#slots.push(new Slot(this.#slots.length, path, device, parts));
     } catch (error) {
       this.close();
       throw error;
@@ -115,12 +124,24 @@ export class VfioUserServer {
 
   /** Says that a device has work though nothing came from its client. */
   poke(device = 0): void {
-    this.#busy.add(this.#slots[device]!);
+    this.#hasWork(this.#slots[device]!);
+  }
+
+  #hasWork(slot: Slot): void {
+    if (slot.busy) return;
+    slot.busy = true;
+    this.#busy.push(slot);
   }
 
   /** Waits at most `timeoutMs` (-1: for ever) for clients and serves what they sent, then lets devices work for a moment. */
   step(timeoutMs = 0): void {
-    const n = this.#native.wait(this.#epoll, this.#busy.size > 0 ? 0 : timeoutMs);
+    // Only one client, who was here a moment ago: the next message is waited for where it comes. That saves a system call for each.
+    if (timeoutMs !== 0 && this.#busy.length === 0 && this.#lone?.()) {
+      this.#work();
+      return;
+    }
+    this.#lone = undefined;
+    const n = this.#native.wait(this.#epoll, this.#busy.length > 0 ? 0 : timeoutMs);
     for (let i = 0; i < n; i++) {
       const token = this.#native.ready[i]!;
       const bits = this.#native.readyBits[i]!;
@@ -129,13 +150,38 @@ export class VfioUserServer {
     }
     // Serving one may end another's target: tokens are looked up when their turn comes.
     for (let i = 0; i < n; i++) this.#targets.get(this.#order[i * 2]!)?.ready(this.#order[i * 2 + 1]!);
-    for (const slot of this.#busy) {
-      this.#turnEnd = performance.now() + TURN_MS;
-      if (!slot.run(this.#over)) this.#busy.delete(slot);
+    if (n > 0) this.#lone = this.#onlyClient();
+    this.#work();
+  }
+  /** Reads from the only client; false: nothing came, or it is not the only one any more. */
+  #lone: (() => boolean) | undefined;
+  #onlyClient(): (() => boolean) | undefined {
+    let found: (() => boolean) | undefined;
+    for (const slot of this.#slots) {
+      if (!slot.connected) continue;
+      if (found) return undefined;
+      found = slot.await;
     }
+    return found;
+  }
+  #work(): void {
+    if (this.#busy.length === 0) return;
+    let kept = 0;
+    for (let i = 0; i < this.#busy.length; i++) {
+      const slot = this.#busy[i]!;
+      this.#turnEnd = 0;
+      slot.busy = slot.run(this.#over);
+      if (slot.busy) this.#busy[kept++] = slot;
+    }
+    this.#busy.length = kept;
   }
   #turnEnd = 0;
-  readonly #over = (): boolean => performance.now() >= this.#turnEnd;
+  /** The turn begins when a device that has something to do asks for the first time. */
+  readonly #over = (): boolean => {
+    const now = performance.now();
+    if (this.#turnEnd === 0) this.#turnEnd = now + TURN_MS;
+    return now >= this.#turnEnd;
+  };
   readonly #order = new Int32Array(256);
 
   /** Serves until `stop`. `between` is called after every wait. */
@@ -164,34 +210,6 @@ export class VfioUserServer {
     this.#native.watch(this.#epoll, fd, bits, token);
     return token;
   }
-
-  readonly #parts: Parts = (() => {
-    const server = this;
-    return {
-      get native() {
-        return server.#native;
-      },
-      get options() {
-        return server.#options;
-      },
-      get in() {
-        return server.#in;
-      },
-      get inView() {
-        return server.#inView;
-      },
-      get out() {
-        return server.#out;
-      },
-      watch: (fd, bits, target) => this.#watch(fd, bits, target),
-      rewatch: (fd, bits, token) => this.#native.rewatch(this.#epoll, fd, bits, token),
-      unwatch: (fd, token) => {
-        this.#targets.delete(token);
-        this.#native.unwatch(this.#epoll, fd);
-      },
-      busy: (slot) => void this.#busy.add(slot),
-    } satisfies Parts;
-  })();
 }
 
 interface Parts {
@@ -208,6 +226,8 @@ interface Parts {
 
 /** A device and its socket. */
 class Slot {
+  /** It is in the server's list of devices that have work. */
+  busy = false;
   readonly dma = new DmaSpace();
   readonly #index: number;
   readonly #path: string;
@@ -244,6 +264,9 @@ class Slot {
     const { messages, errors, commands } = this.#before;
     return { messages: messages + (now?.messages ?? 0), errors: errors + (now?.errors ?? 0), commands: commands + (now?.commands ?? 0) };
   }
+
+  /** Waits a moment for the client's next message; false when that is not all that there is to wait for, or none came. */
+  readonly await = (): boolean => this.#connection?.await() ?? false;
 
   run(over: () => boolean): boolean {
     const idle = this.#connection?.session.migration.idle ?? false;
@@ -293,13 +316,13 @@ class Outbox implements Channel {
   readonly out: Uint8Array;
   readonly #p: Parts;
   readonly #fd: number;
-  readonly #seen: (bytes: Uint8Array, fds: number) => void;
+  readonly #seen: ((bytes: Uint8Array, fds: number) => void) | undefined;
   readonly #stuck: () => void;
   readonly #dead: () => void;
   readonly #queue: { bytes: Uint8Array; fds: readonly number[] }[] = [];
   unread = 0;
 
-  constructor(p: Parts, fd: number, on: { seen(bytes: Uint8Array, fds: number): void; stuck(): void; dead(): void }) {
+  constructor(p: Parts, fd: number, on: { seen: ((bytes: Uint8Array, fds: number) => void) | undefined; stuck(): void; dead(): void }) {
     this.#p = p;
     this.#fd = fd;
     this.out = p.out.bytes;
@@ -308,7 +331,7 @@ class Outbox implements Channel {
     this.#dead = on.dead;
   }
   send(length: number, fds?: readonly number[]): void {
-    if (this.#p.options.observer) this.#seen(this.out.subarray(0, length), fds?.length ?? 0);
+    if (this.#seen) this.#seen(this.out.subarray(0, length), fds?.length ?? 0);
     let sent = 0;
     if (this.#queue.length === 0) {
       sent = this.#p.native.send(this.#fd, this.#p.out.address, length, fds);
@@ -352,16 +375,17 @@ class Connection {
 
   constructor(p: Parts, fd: number, index: number, on: { device: UserDevice; dma: DmaSpace; busy(): void; gone(): void }) {
     this.#gone = on.gone;
+    const { observer } = p.options;
     const line = (lineFd: number, twin: boolean): Line =>
       new Line(p, lineFd, {
         message: (bytes, view, at, size, fds) => {
-          p.options.observer?.(index, 0, twin, bytes.subarray(at, at + size), fds.length);
+          if (observer) observer(index, 0, twin, bytes.subarray(at, at + size), fds.length);
           // Only replies come over the second socket.
           if (!twin || (view.getUint32(at + 8, true) & 0xf) === 1) this.session.receive(bytes, view, at, size, fds);
           else for (const each of fds) p.native.close(each);
           return !this.session.ended;
         },
-        seen: (bytes, fds) => p.options.observer?.(index, 1, twin, bytes, fds),
+        seen: observer && ((bytes, fds) => observer(index, 1, twin, bytes, fds)),
         busy: on.busy,
         end: () => this.end(),
       });
@@ -382,6 +406,10 @@ class Connection {
     });
   }
 
+  /** See Slot. Answers to our own commands on the second socket would not be seen. */
+  await(): boolean {
+    return !this.#ended && (!this.#twin || this.session.underWay === 0) && this.#main.await();
+  }
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -410,7 +438,7 @@ class Line {
     fd: number,
     on: {
       message(bytes: Uint8Array, view: DataView, at: number, size: number, fds: readonly number[]): boolean;
-      seen(bytes: Uint8Array, fds: number): void;
+      seen: ((bytes: Uint8Array, fds: number) => void) | undefined;
       busy(): void;
       end(): void;
     },
@@ -432,6 +460,7 @@ class Line {
         this.#broken = true;
       },
     });
+    p.native.patience(fd, PATIENCE_MS);
     this.#token = p.watch(fd, Epoll.IN, { ready: (bits) => this.#ready(bits) });
   }
   #broken = false;
@@ -450,18 +479,25 @@ class Line {
     if (bits & (Epoll.IN | Epoll.HUP | Epoll.ERR) && !this.#paused && !this.#closed) this.#read();
     if (this.#broken || this.#dying) this.#end();
   }
-  #read(): void {
+  /** Waits for more, PATIENCE_MS at most; false: nothing came. */
+  await(): boolean {
+    if (this.#closed || this.#paused || this.outbox.unread > 0 || !this.#read(true)) return false;
+    if (this.#broken || this.#dying) this.#end();
+    return true;
+  }
+  #read(wait = false): boolean {
     const { native, in: room, inView } = this.#p;
-    const n = native.receive(this.#fd, room.address, TURN);
-    if (n === -EAGAIN) return;
+    const n = native.receive(this.#fd, room.address, TURN, wait);
+    if (n === -EAGAIN) return false;
     if (n <= 0 || native.fdsLost) {
       for (const fd of native.fds) native.close(fd);
       this.#end();
-      return;
+      return true;
     }
     this.#framer.push(room.bytes, inView, n, native.fds.length > 0 ? native.fds.slice() : native.fds);
     this.#busy();
     if (this.#paused) this.#arrange();
+    return true;
   }
   /** Sending failed: the peer is gone. The end comes when what is being done is done. */
   #die(): void {

@@ -114,6 +114,10 @@ export class Session {
     this.#message = { bytes: this.payload, view: this.payloadView, at: 0, length: 0, fds: [], words: new Uint32Array(8) };
   }
 
+  /** Commands of ours without an answer. */
+  get underWay(): number {
+    return this.#waiting.size;
+  }
   get ended(): boolean {
     return this.#ended;
   }
@@ -126,10 +130,10 @@ export class Session {
     }
     const flags = view.getUint32(at + 8, true);
     const left = this.#message.fds;
-    left.length = 0;
     for (const fd of fds) left.push(fd);
     if ((flags & HeaderFlag.TYPE) === HeaderFlag.REPLY) this.#replied(bytes, view, at, size, flags);
     else this.#command(bytes, view, at, size, flags);
+    if (left.length === 0) return;
     for (const fd of left) this.descriptors?.close(fd);
     left.length = 0;
   }
@@ -146,7 +150,7 @@ export class Session {
     for (let i = whole; i < 8; i++) m.words[i] = 0;
     const id = view.getUint16(at, true);
     const code = view.getUint16(at + 2, true);
-    this.replyFds.length = 0;
+    if (this.replyFds.length > 0) this.replyFds.length = 0;
     const answer = flags & HeaderFlag.TYPE ? -Errno.EINVAL : this.#answer(code, m);
     if (!(flags & HeaderFlag.NO_REPLY)) this.#reply(id, code, answer);
     else if (answer < 0) this.counters.errors++;

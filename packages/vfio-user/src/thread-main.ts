@@ -31,10 +31,11 @@ async function serve(): Promise<void> {
   const tell = (answer: unknown): void => report({ kind: 'tell', answer });
   try {
     let counted = 0;
+    let received = 0;
     let fresh = true;
     while (Atomics.load(start.stop, 0) === 0) {
       server.step(fresh ? -1 : COUNT_MS);
-      for (;;) {
+      for (; received !== Atomics.load(start.stop, 1); received++) {
         const message = receiveMessageOnPort(start.port) as { message: unknown } | undefined;
         if (!message) break;
         parts.message?.(message.message, tell);

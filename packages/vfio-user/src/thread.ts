@@ -43,6 +43,7 @@ export interface ThreadStart {
   readonly module: string;
   readonly data: unknown;
   readonly options: Pick<ThreadOptions, 'peer' | 'twinSocket' | 'mapping'>;
+  /** First: 1 says stop. Second: how many messages were sent. */
   readonly stop: Int32Array;
   readonly counters: Float64Array;
   readonly port: MessagePort;
@@ -79,7 +80,7 @@ export class ServerThread {
   /** Listens when this is done. Throws SocketError, NativeMissingError, and what the module throws. */
   static start(options: ThreadOptions): Promise<ServerThread> {
     const counters = new Float64Array(new SharedArrayBuffer(Math.max(8, (options.counters ?? 0) * 8)));
-    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const stop = new Int32Array(new SharedArrayBuffer(8));
     const { port1, port2 } = new MessageChannel();
     const { peer, twinSocket, mapping } = options;
     const start: ThreadStart = {
@@ -133,6 +134,7 @@ export class ServerThread {
   send(message: unknown): void {
     if (!this.#running) return;
     this.#port.postMessage(message);
+    Atomics.add(this.#stop, 1, 1);
     writeSync(this.#wakeFd, EIGHT);
   }
   /** Ends connections, takes the sockets away, and the thread is gone. */
