@@ -11,6 +11,7 @@ export {
   VfioUserClient,
   VfioUserError,
 } from './client.js';
+export { type Decoded, decode, describe } from './decode.js';
 export { DmaSpace } from './dma.js';
 export { NativeMissingError } from './native.js';
 export type { PeerName } from './peers.js';
@@ -19,3 +20,4 @@ export type * from './ports.js';
 export type { Observer, ServedDevice, ServerOptions } from './server.js';
 export { SocketError, VfioUserServer } from './server.js';
 export { type ServerModule, type ServerParts, ServerThread, type ThreadOptions } from './thread.js';
+export { readWire, type WireEntry, WireFormatError, WireWriter } from './wire.js';

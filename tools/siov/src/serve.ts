@@ -1,4 +1,5 @@
 /** `siov serve`: devices on UNIX sockets, for QEMU and other vfio-user clients. */
+import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { NativeMissingError, type PeerName, peers, ServerThread, SocketError } from '@siov/vfio-user';
 import { helpText, type Option, oneOfWords, parseOptions, UsageError } from './options.js';
@@ -24,6 +25,7 @@ const options: readonly Option[] = [
     parse: oneOfWords(...Object.keys(peers)),
   },
   { name: 'inject', value: 'FAULT', help: "a fault as soon as the first descriptor is done: 'halt [software|flr|warm|cold]' or 'swerror CODE'" },
+  { name: 'wire', value: 'FILE', help: "record what goes over the sockets; 'siov wire FILE' prints it" },
   { name: 'json', help: 'one line of JSON for each event, for machines' },
   { name: 'help', help: 'this text' },
 ];
@@ -72,6 +74,8 @@ export async function serve(argv: readonly string[]): Promise<number> {
   const injection = values.inject === undefined ? undefined : parseInjection(values.inject as string, paths.length);
   if (typeof injection === 'string') throw new UsageError(`--inject: ${injection}`);
 
+  const recording = values.wire as string | undefined;
+  if (recording !== undefined) writable(recording);
   const output = values.json ? jsonOutput() : textOutput(paths);
   let injected = injection === undefined;
   let failed: Error | undefined;
@@ -80,7 +84,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   try {
     thread = await ServerThread.start({
       module: new URL(import.meta.url.endsWith('.ts') ? './serve-devices.ts' : './serve-devices.js', import.meta.url),
-      data: { paths, device } satisfies ServeData,
+      data: { paths, device, ...(recording === undefined ? {} : { wire: recording }) } satisfies ServeData,
       peer: (values.peer as PeerName | undefined) ?? 'qemu',
       counters: counterNames.length * paths.length,
       onClient: (index, connected) => output.client(index, connected),
@@ -123,6 +127,15 @@ export async function serve(argv: readonly string[]): Promise<number> {
   output.end(thread.counters);
   if (failed) throw failed;
   return 0;
+}
+
+/** A file that cannot be made is said before anything is served. */
+function writable(path: string): void {
+  try {
+    closeSync(openSync(path, 'w'));
+  } catch (error) {
+    throw new UsageError(`--wire: '${path}' cannot be written (${(error as NodeJS.ErrnoException).code})`);
+  }
 }
 
 interface Output {
