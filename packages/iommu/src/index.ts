@@ -15,5 +15,6 @@ export type { FrontHooks, FrontOptions } from './unit/front.js';
 export { RegisterFront } from './unit/front.js';
 export { InterruptRemapper } from './unit/interrupts.js';
 export type { CacheSizes, Profile, UnitCosts } from './unit/options.js';
+export { describeStale, type MissingInvalidation, type StaleUse, type Translation } from './unit/stale.js';
 export type { UnitOptions } from './unit/unit.js';
 export { IommuUnit } from './unit/unit.js';

@@ -35,6 +35,8 @@ export interface Waiter {
 }
 /** Virtual time, as the unit needs it: an event later. */
 export interface Timer {
+  /** Nanoseconds, for reports. */
+  readonly now?: number;
   handler(run: (argument: number) => void): number;
   after(ns: number, handler: number, argument: number): void;
 }

@@ -9,6 +9,7 @@ import { Fault } from '../spec/faults.js';
 import { InterruptEntry, PostedDescriptor, PostedInterruptEntry } from '../spec/structures.js';
 import { TagCache } from './cache.js';
 import type { RegisterFront } from './front.js';
+import type { StaleDetector } from './stale.js';
 
 const irte = InterruptEntry.get;
 const { sourceValidation } = InterruptEntry.is;
@@ -23,13 +24,15 @@ export class InterruptRemapper {
   private readonly front: RegisterFront;
   private readonly sink: InterruptSink;
   private readonly memory: MemoryWords;
+  private readonly detector: StaleDetector | undefined;
   private readonly cache: TagCache;
   private readonly words = new Uint32Array(4);
   messages = 0;
   hits = 0;
   misses = 0;
 
-  constructor(front: RegisterFront, memory: PhysicalMap, sink: InterruptSink, entries = 64) {
+  constructor(front: RegisterFront, memory: PhysicalMap, sink: InterruptSink, entries = 64, detector?: StaleDetector) {
+    this.detector = detector;
     this.front = front;
     this.sink = sink;
     this.memory = new MemoryWords(memory);
@@ -98,6 +101,7 @@ export class InterruptRemapper {
     if (cached >= 0) {
       this.hits++;
       for (let i = 0; i < 4; i++) words[i] = cache.data[cached + 4 + i]!;
+      this.detector?.interrupt(index, requesterId, words, this.inMemory(index));
     } else {
       this.misses++;
       const frame = this.front.interruptTableFrame;
@@ -108,10 +112,17 @@ export class InterruptRemapper {
       if (this.reserved()) return Fault.interruptEntryReserved;
       const place = cache.place(index + 1, 0, 0, 0, index);
       for (let i = 0; i < 4; i++) cache.data[place + 4 + i] = words[i]!;
+      this.detector?.interruptLoaded(index, requesterId);
     }
     return this.source(requesterId) ? Fault.none : Fault.interruptSource;
   }
 
+  /** The entry as the table has it. */
+  private inMemory(index: number): Uint32Array | undefined {
+    const frame = this.front.interruptTableFrame;
+    const at = frame < 0 ? -1 : this.memory.at(frame + (index >>> 8));
+    return at < 0 ? undefined : this.memory.words.slice(at + (index & 255) * 4, at + (index & 255) * 4 + 4);
+  }
   private reserved(): boolean {
     const { words, front } = this;
     const isPosted = irte.posted(words, 0) === 1;

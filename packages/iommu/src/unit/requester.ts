@@ -92,6 +92,7 @@ export class Requester implements Upstream {
   acquire(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
     const { unit, counters, entries } = this;
     this.ns = 0;
+    if (unit.detector !== undefined) unit.detector.request();
     if (unit.trace) unit.trace.emit(Event.translate, this.requesterId, pasid, hi, lo);
     if (pasid === NO_PASID && hi === 0 && lo >>> 20 === 0xfee) return this.interruptRange(access, lo, max, out);
     if (pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) {
@@ -165,6 +166,7 @@ export class Requester implements Upstream {
     const at = this.iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
     if (at >= 0 && (this.entries[at + RIGHTS]! & need) === need) {
       counters[iotlbHits]!++;
+      if (this.unit.detector !== undefined) this.detect(at, access, hi, lo);
       return at;
     }
     return this.walk(at, access, hi, lo);
@@ -188,7 +190,17 @@ export class Requester implements Upstream {
     counters[UnitCounter.walkReads]! += reads;
     this.ns += reads * unit.walkCost;
     if (fault !== Fault.none) return -fault;
-    return this.iotlb.insert(old, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
+    const at = this.iotlb.insert(old, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
+    if (unit.detector !== undefined) {
+      unit.detector.pageLoaded(at, unit.spaces, this.spaceAt, this.requesterId, this.pasid, hi, lo);
+      this.detect(at, access, hi, lo);
+    }
+    return at;
+  }
+  /** Shows the detector what the caches made of a page; -1: pass-through. */
+  private detect(at: number, access: number, hi: number, lo: number): void {
+    const { unit } = this;
+    unit.detector!.translated(unit.spaces, this.contextAt, this.spaceAt, this.iotlb, at, this.requesterId, this.pasid, access, hi, lo);
   }
 
   /** How far an extent of `length` bytes from `first` on goes on over the pages behind it. */
@@ -242,6 +254,7 @@ export class Requester implements Upstream {
         return at;
       }
       unit.epoch++;
+      unit.detector?.contextLoaded(at, this.requesterId, this.pasid === UNSELECTED ? NO_PASID : this.pasid);
     }
     this.contextAt = at;
     return at;
@@ -278,6 +291,7 @@ export class Requester implements Upstream {
         return -at;
       }
       unit.epoch++;
+      unit.detector?.spaceLoaded(at, this.requesterId, pasid);
     }
     const space = unit.spaces.spaces.data;
     const spaceFlags = space[at + Space.flags]!;
@@ -319,6 +333,7 @@ export class Requester implements Upstream {
       this.ns += unit.atsCost;
     }
     if (hi >>> (unit.front.resolved.hostAddressWidth - 32)) return this.refuse(Fault.beyondHostWidth, access, pasid, hi, lo);
+    if (unit.detector !== undefined && this.looked) this.detect(-1, access, hi, lo);
     const frame = frameOf(hi, lo);
     if (frame >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(frame, lo & 0xfff, max, out);

@@ -13,6 +13,7 @@ import { InterruptRemapper } from './interrupts.js';
 import { Iotlb } from './iotlb.js';
 import type { CacheSizes, Profile, UnitCosts } from './options.js';
 import { Requester } from './requester.js';
+import { StaleDetector, type StaleUse } from './stale.js';
 import { Walker } from './walk.js';
 
 export interface UnitOptions {
@@ -25,6 +26,11 @@ export interface UnitOptions {
   readonly profile?: Profile | undefined;
   readonly sizes?: CacheSizes | undefined;
   readonly trace?: Trace | undefined;
+  /**
+   * Hears of every use of a cached entry that the tables no longer bear out: software forgot an invalidation. Each answer of a cache is then
+   * looked up anew, which takes time; absent, it costs a branch.
+   */
+  readonly onStale?: ((use: StaleUse) => void) | undefined;
 }
 
 export class IommuUnit implements Mmio {
@@ -43,6 +49,7 @@ export class IommuUnit implements Mmio {
   readonly iotlb: Iotlb;
   readonly walker: Walker;
   readonly interrupts: InterruptRemapper;
+  readonly detector: StaleDetector | undefined;
   private readonly requesters = new Map<number, Requester>();
   private readonly answers: (() => void)[] = [];
   private readonly answer: number;
@@ -53,7 +60,7 @@ export class IommuUnit implements Mmio {
   walkedEpoch = -1;
 
   constructor(options: UnitOptions) {
-    const { memory, sink, clock, costs = {}, profile, sizes = {}, trace } = options;
+    const { memory, sink, clock, costs = {}, profile, sizes = {}, trace, onStale } = options;
     this.map = memory;
     this.trace = trace;
     this.clock = clock;
@@ -64,7 +71,8 @@ export class IommuUnit implements Mmio {
     this.spaces = new AddressSpaces(this.front.structures, sizes.context ?? 64, sizes.pasid ?? 512);
     this.iotlb = new Iotlb(sizes.iotlb ?? 4096);
     this.walker = new Walker(memory, this.front.resolved, sizes.pagingStructure ?? 0);
-    this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64);
+    this.detector = onStale && new StaleDetector(onStale, memory, this.front.resolved, this.front.structures, () => clock?.now ?? 0);
+    this.interrupts = new InterruptRemapper(this.front, memory, sink, sizes.interrupt ?? 64, this.detector);
     this.answer = clock ? clock.handler(() => this.answers.shift()?.()) : -1;
   }
 
