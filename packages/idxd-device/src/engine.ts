@@ -110,6 +110,9 @@ export class Engines {
   readonly #blocked: Int32Array;
   /** Queues by engine, highest priority first; rebuilt when a queue or the device changes. */
   #queuesOf: WorkQueue[][] = [];
+  /** Whether an engine's queues have one priority, and which is next then. */
+  readonly #equal: Uint8Array;
+  readonly #turn: Int32Array;
   readonly #path: DataPath;
   /** How much work of the data path, in nanoseconds, an engine may have when it takes the next descriptor: what its read buffers hold. */
   readonly #window: Float64Array;
@@ -172,6 +175,8 @@ export class Engines {
       },
     );
     this.#window = new Float64Array(profile.engines);
+    this.#equal = new Uint8Array(profile.engines);
+    this.#turn = new Int32Array(profile.engines);
     this.#ring = new Int32Array(profile.engines * this.#limit);
     this.#head = new Int32Array(profile.engines);
     this.#held = new Int32Array(profile.engines);
@@ -233,6 +238,10 @@ export class Engines {
         .filter((wq) => wq.state === WqState.enabled && wq.group >= 0 && (groups[wq.group]!.engines >>> engine) & 1)
         .sort((a, b) => b.priority - a.priority),
     );
+    for (const [engine, own] of this.#queuesOf.entries()) {
+      this.#equal[engine] = own.every((wq) => wq.priority === own[0]!.priority) ? 1 : 0;
+      this.#turn[engine] = 0;
+    }
     for (const [index, { engines, readBuffers }] of groups.entries()) {
       // What the buffers hold, as time on the data path; in the time of one read it comes and goes once.
       const window = readBuffers * (profile.readBufferBytes ?? READ_BUFFER_BYTES) * costs.streamMove;
@@ -335,6 +344,16 @@ export class Engines {
     const queues = this.#queuesOf[engine]!;
     if (queues.length === 1) return queues[0]!;
     if (this.#schedule) return this.#draw(queues, this.#schedule);
+    if (this.#equal[engine]) {
+      // They take turns: the next one after the last that was served.
+      for (let at = this.#turn[engine]!; ; ) {
+        const wq = queues[at]!;
+        at = at + 1 === queues.length ? 0 : at + 1;
+        if (wq.occupancy === 0) continue;
+        this.#turn[engine] = at;
+        return wq;
+      }
+    }
     // Every queue with work earns its priority; the one that is owed most is served, and pays for all. Among equals they take turns.
     let best: WorkQueue | undefined;
     let total = 0;
@@ -637,7 +656,14 @@ export class Engines {
       return Status.invalidFlags;
     }
     const reserved = this.#reserved[opcode]!;
-    for (let i = 0; i < 16; i++) if ((descriptor[i]! & reserved[i]!) !== 0) return Status.nonZeroReserved;
+    let set = 0;
+    for (let i = 0; i < 16; i += 4)
+      set |=
+        (descriptor[i]! & reserved[i]!) |
+        (descriptor[i + 1]! & reserved[i + 1]!) |
+        (descriptor[i + 2]! & reserved[i + 2]!) |
+        (descriptor[i + 3]! & reserved[i + 3]!);
+    if (set !== 0) return Status.nonZeroReserved;
     if (flags & Flag.recordAddressValid && descriptor[2]! & (RECORD_BYTES - 1)) return Status.recordAlignment;
     if (op.access & DmaAccess.privileged && op.pasid >= 0 && !this.#p.fn.privilegedEnabled) return Status.privilege;
     if (flags & Flag.requestInterrupt && !this.#p.interrupts.allowed(descriptor[9]! & 0xffff, op.ims, op.pasid)) return Status.interruptHandle;
