@@ -3,7 +3,7 @@
 import { Opcode } from '@siov/idxd-device/spec';
 import { Client, type Portal, type Process } from '@siov/idxd-driver/client';
 import { hi, lo } from '@siov/layout';
-import { MdevStack, openGuestQueue } from '@siov/stack/mdev';
+import { type HostOptions, MdevStack, openGuestQueue } from '@siov/stack/mdev';
 import { openUacceQueue, UacceStack } from '@siov/stack/uacce';
 import type { UserTask } from '@siov/vfs';
 
@@ -15,7 +15,7 @@ export interface BenchStack {
   /** Lets the device run until the condition holds. */
   wait(until: () => boolean): void;
 }
-export type StackFactory = (options?: { readonly scatter?: number }) => BenchStack;
+export type StackFactory = (options?: Pick<HostOptions, 'scatter' | 'native'>) => BenchStack;
 
 /** A program that does nothing: its process is driven from outside. */
 const idle = { step: () => 'wait' as const };
@@ -23,7 +23,7 @@ const idle = { step: () => 'wait' as const };
 export const uacce =
   (mode: 'dedicated' | 'shared'): StackFactory =>
   (options = {}) => {
-    const stack = new UacceStack({ ramBytes: 128 << 20, config: { wqs: [{ mode, size: 128, group: 0 }] }, ...options });
+    const stack = new UacceStack({ ramBytes: 256 << 20, config: { wqs: [{ mode, size: 128, group: 0 }] }, ...options });
     const task = stack.host.kernel.user.spawn(idle);
     const portal = openUacceQueue(stack, mode)(task);
     return { name: `uacce ${mode}`, process: task, portal, wait: (until) => void stack.host.clock.wait(until) };
@@ -61,6 +61,28 @@ export class Driver {
   nops(): void {
     const { depth } = this.#client;
     for (let slot = 0; slot < depth; slot++) this.#client.prepare(slot, Opcode.nop, 0, 0, 0, 0, 0);
+    this.#submit();
+  }
+  /** The same as one batch. */
+  batchOfNops(): void {
+    const { depth } = this.#client;
+    for (let slot = 0; slot < depth; slot++) this.#client.prepare(slot, Opcode.nop, 0, 0, 0, 0, 0);
+    this.batch();
+  }
+  /** What the slots hold, as one batch. */
+  batch(): void {
+    const list = this.#client.descriptors;
+    this.#batch ??= new Client(this.#stack.process, this.#stack.portal, { depth: 1 });
+    this.#batch.prepare(0, Opcode.batch, hi(list), lo(list), 0, 0, this.#depth);
+    while (this.#batch.submit(0) !== 0) throw new Error('the queue is full');
+    if (this.#batch.poll(0) === 0) this.#stack.wait(this.#batchDone);
+  }
+  #batch: Client | undefined;
+  readonly #batchDone = (): boolean => this.#batch!.poll(0) !== 0;
+  fill(bytes: number): void {
+    const { destination } = this;
+    for (let slot = 0; slot < this.#depth; slot++)
+      this.#client.prepare(slot, Opcode.fill, 0x5a5a_5a5a, 0x5a5a_5a5a, hi(destination), lo(destination), bytes);
     this.#submit();
   }
   run(opcode: number, bytes: number): void {

@@ -3,13 +3,34 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { run } from 'mitata';
 import { mdev, uacce } from './factory.js';
 import { registerIommu } from './iommu.js';
+import { operationRatios, registerOperations } from './operations.js';
 import { registerPath } from './path.js';
+import { EIGHT_QUEUES, ONE_QUEUE, registerQueues, sharedQueue } from './queues.js';
 
 const words = process.argv.slice(2);
 const filter = words.find((w) => !w.startsWith('--'));
 registerIommu();
 registerPath([uacce('dedicated'), uacce('shared'), mdev]);
+registerOperations(uacce('dedicated'));
+registerQueues();
 const result = await run({ ...(filter ? { filter: new RegExp(filter, 'i') } : {}), format: 'mitata' });
+
+const medians = new Map(result.benchmarks.flatMap((b) => b.runs.flatMap((r) => (r.stats ? [[b.alias, r.stats.p50] as const] : []))));
+const median = (name: string): number | undefined => medians.get(name);
+const lines = operationRatios(median);
+const rate = (name: string, each: number): void => {
+  const ns = median(name);
+  if (ns !== undefined) lines.push(`${name}: ${((each / ns) * 1e3).toFixed(1)} million descriptors a second`);
+};
+for (const stack of ['uacce dedicated', 'mdev dedicated']) {
+  rate(`NOP, ${stack}, one at a time`, 1);
+  rate(`64 NOPs in flight, ${stack}`, 64);
+  rate(`a batch of 64 NOPs, ${stack}`, 64);
+}
+const [one, eight] = [median(ONE_QUEUE), median(EIGHT_QUEUES)];
+if (one !== undefined && eight !== undefined) lines.push(`8 queues over 1 queue: ${(one / eight).toFixed(2)} of the throughput (goal 0.8)`);
+if (!filter) lines.push(...sharedQueue());
+console.log(`\n${lines.join('\n')}`);
 
 if (words.includes('--json')) {
   const file = new URL('../../bench-results/results.json', import.meta.url);
