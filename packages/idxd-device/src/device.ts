@@ -216,10 +216,11 @@ export class IdxdDevice {
     };
   }
 
-  /** A posted write: a dedicated queue takes it or drops it, and nobody is told. */
+  /** A posted write: a dedicated queue takes it or drops it, and the sender is not told. */
   #post(wq: WorkQueue, ims: number, words: Uint32Array, at: number): void {
     if (wq.state !== WqState.enabled || wq.shared || wq.occupancy >= wq.size) {
       this.counters[Counter.dropped]!++;
+      if (this.profile.droppedError) this.#softwareError(this.profile.droppedError);
       return;
     }
     this.#accept(wq, ims, words, at, this.#costs.portalArrival);
@@ -229,6 +230,7 @@ export class IdxdDevice {
     const assembly = this.#assemblies[offset >>> 14];
     const outcome = assembly?.store(offset, width, value) ?? 0;
     if (outcome < 0) this.counters[Counter.dropped]!++;
+    if (!assembly && this.profile.smallStoreError) this.#softwareError(this.profile.smallStoreError);
     else if (outcome > 0) this.#post(this.#queues[offset >>> 14]!, (offset >>> 13) & 1, assembly!.words, 0);
   }
 

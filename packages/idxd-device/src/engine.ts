@@ -13,7 +13,7 @@ import type { Interrupts } from './interrupts.js';
 import { extent, type Io, Op, Step } from './op.js';
 import { legalFlags, type Operation, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
 import type { Clock, Native, Trace, Upstream } from './ports.js';
-import type { Profile } from './profiles.js';
+import { type Check, defaultCheckOrder, type Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { Schedule, type ScheduleOptions } from './schedule.js';
 import { descriptors, EventError, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
@@ -87,6 +87,8 @@ export class Engines {
   readonly #depart: number;
   readonly #limit: number;
   readonly #strict: boolean;
+  readonly #checks: readonly Check[];
+  readonly #fenceInBatch: boolean;
   /** By operation code, what the time of an operation depends on: rows of a table are too many shapes for the hot path. */
   readonly #rate = new Float64Array(256);
   readonly #reading = new Float64Array(256);
@@ -156,6 +158,10 @@ export class Engines {
     if (!(this.#limit >= 1 && profile.engines * this.#limit <= POOL_LIMIT))
       throw new RangeError(`profile: engines times descriptorsPerEngine is 1 to ${POOL_LIMIT}, not ${profile.engines * this.#limit}`);
     this.#strict = profile.arbitration === 'strict';
+    this.#checks = profile.checkOrder ?? [];
+    if (this.#checks.length > 0 && (this.#checks.length !== defaultCheckOrder.length || new Set(this.#checks).size !== this.#checks.length))
+      throw new RangeError(`profile.checkOrder: each of ${defaultCheckOrder.join(', ')} once`);
+    this.#fenceInBatch = profile.fenceOutsideBatch === 'refused';
     this.#schedule = ports.schedule && new Schedule(ports.schedule);
     for (let id = 0; id < profile.engines * this.#limit; id++) this.#pool.push(new Op(id));
     this.#idle.push(...this.#pool);
@@ -636,26 +642,60 @@ export class Engines {
     return Drawn.order;
   }
 
-  /**
-   * The checks on a descriptor, in order; 0 when it may run. unconfirmed: the order between kinds of errors.
-   */
+  /** The checks on a descriptor, in the order of `defaultCheckOrder`; 0 when it may run. Which of several errors is told, a profile may say. */
   #refusal(op: Op, wq: WorkQueue): number {
-    const { opcode, flags, descriptor } = op;
-    if (
-      !this.#offered[opcode] ||
+    const first =
+      this.#refuseOperation(op, wq) ||
+      this.#refuseFlags(op, wq) ||
+      this.#refuseReserved(op) ||
+      this.#refuseRecord(op) ||
+      this.#refusePrivilege(op) ||
+      this.#refuseInterrupt(op) ||
+      this.#refuseSize(op, wq) ||
+      this.#refuseParameters(op) ||
+      this.#refuseTrafficClass(op, wq);
+    return first === 0 || this.#checks.length === 0 ? first : this.#refusalInOrder(op, wq);
+  }
+  #refusalInOrder(op: Op, wq: WorkQueue): number {
+    op.value = 0;
+    for (const check of this.#checks) {
+      const status = this.#named[check](op, wq);
+      if (status !== 0) return status;
+    }
+    return 0;
+  }
+  readonly #named: Readonly<Record<Check, (op: Op, wq: WorkQueue) => number>> = {
+    operation: (op, wq) => this.#refuseOperation(op, wq),
+    flags: (op, wq) => this.#refuseFlags(op, wq),
+    reserved: (op) => this.#refuseReserved(op),
+    record: (op) => this.#refuseRecord(op),
+    privilege: (op) => this.#refusePrivilege(op),
+    interrupt: (op) => this.#refuseInterrupt(op),
+    size: (op, wq) => this.#refuseSize(op, wq),
+    parameters: (op) => this.#refuseParameters(op),
+    trafficClass: (op, wq) => this.#refuseTrafficClass(op, wq),
+  };
+  #refuseOperation(op: Op, wq: WorkQueue): number {
+    const { opcode } = op;
+    return !this.#offered[opcode] ||
       !((wq.operations[opcode >>> 5]! >>> (opcode & 31)) & 1) ||
       (op.inBatch && (opcode === Opcode.batch || opcode === Opcode.drain))
-    )
-      return Status.unsupportedOperation;
-    const row = operations[opcode]!;
-    let illegal = flags & ~this.#legal[opcode]!;
+      ? Status.unsupportedOperation
+      : 0;
+  }
+  #refuseFlags(op: Op, wq: WorkQueue): number {
+    const { flags } = op;
+    let illegal = flags & ~this.#legal[op.opcode]!;
     if (!wq.blockOnFault) illegal |= flags & Flag.blockOnFault;
     if (flags & Flag.requestRecord && !(flags & Flag.recordAddressValid)) illegal |= Flag.requestRecord;
-    if (illegal !== 0) {
-      op.value = illegal;
-      return Status.invalidFlags;
-    }
-    const reserved = this.#reserved[opcode]!;
+    if (this.#fenceInBatch && !op.inBatch) illegal |= flags & Flag.fence;
+    if (illegal === 0) return 0;
+    op.value = illegal;
+    return Status.invalidFlags;
+  }
+  #refuseReserved({ opcode, descriptor }: Op): number {
+    const reserved = this.#reserved[opcode];
+    if (!reserved) return 0;
     let set = 0;
     for (let i = 0; i < 16; i += 4)
       set |=
@@ -663,19 +703,30 @@ export class Engines {
         (descriptor[i + 1]! & reserved[i + 1]!) |
         (descriptor[i + 2]! & reserved[i + 2]!) |
         (descriptor[i + 3]! & reserved[i + 3]!);
-    if (set !== 0) return Status.nonZeroReserved;
-    if (flags & Flag.recordAddressValid && descriptor[2]! & (RECORD_BYTES - 1)) return Status.recordAlignment;
-    if (op.access & DmaAccess.privileged && op.pasid >= 0 && !this.#p.fn.privilegedEnabled) return Status.privilege;
-    if (flags & Flag.requestInterrupt && !this.#p.interrupts.allowed(descriptor[9]! & 0xffff, op.ims, op.pasid)) return Status.interruptHandle;
-    if (this.#sized[opcode] && (op.remaining === 0 || op.remaining > wq.maxTransfer)) return Status.transferSize;
-    if (opcode === Opcode.batch) {
-      op.count = op.remaining;
-      if (op.count < 2 || op.count > wq.maxBatch) return Status.descriptorCount;
-      if (op.sourceLow & 63) return Status.listAlignment;
-    }
-    const broken = row.check?.(op, this.#p.profile.overlappingCopy) ?? 0;
-    if (broken !== 0) return broken;
-    return wq.trafficClassFault !== 0 && selects(flags, row.flags, wq.trafficClassFault) ? Status.trafficClass : 0;
+    return set !== 0 ? Status.nonZeroReserved : 0;
+  }
+  #refuseRecord(op: Op): number {
+    return op.flags & Flag.recordAddressValid && op.descriptor[2]! & (RECORD_BYTES - 1) ? Status.recordAlignment : 0;
+  }
+  #refusePrivilege(op: Op): number {
+    return op.access & DmaAccess.privileged && op.pasid >= 0 && !this.#p.fn.privilegedEnabled ? Status.privilege : 0;
+  }
+  #refuseInterrupt(op: Op): number {
+    return op.flags & Flag.requestInterrupt && !this.#p.interrupts.allowed(op.descriptor[9]! & 0xffff, op.ims, op.pasid) ? Status.interruptHandle : 0;
+  }
+  #refuseSize(op: Op, wq: WorkQueue): number {
+    if (this.#sized[op.opcode] && (op.remaining === 0 || op.remaining > wq.maxTransfer)) return Status.transferSize;
+    if (op.opcode !== Opcode.batch) return 0;
+    op.count = op.remaining;
+    return op.count < 2 || op.count > wq.maxBatch ? Status.descriptorCount : 0;
+  }
+  #refuseParameters(op: Op): number {
+    if (op.opcode === Opcode.batch) return op.sourceLow & 63 ? Status.listAlignment : 0;
+    return operations[op.opcode]?.check?.(op, this.#p.profile.overlappingCopy) ?? 0;
+  }
+  #refuseTrafficClass(op: Op, wq: WorkQueue): number {
+    if (wq.trafficClassFault === 0) return 0;
+    return selects(op.flags, operations[op.opcode]?.flags ?? 0, wq.trafficClassFault) ? Status.trafficClass : 0;
   }
 
   /** Record, software error and interrupt of one finished descriptor. */

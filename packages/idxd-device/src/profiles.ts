@@ -2,6 +2,20 @@
 import type { Tables } from './registers.js';
 import { Flag, Opcode } from './spec/descriptor.js';
 
+/** The kinds of checks on a descriptor. */
+export const defaultCheckOrder = [
+  'operation',
+  'flags',
+  'reserved',
+  'record',
+  'privilege',
+  'interrupt',
+  'size',
+  'parameters',
+  'trafficClass',
+] as const;
+export type Check = (typeof defaultCheckOrder)[number];
+
 export interface Profile {
   readonly name: string;
   readonly deviceId: number;
@@ -73,6 +87,22 @@ export interface Profile {
   readonly interruptHandles?: number;
   /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
   readonly longPatternFlag?: number;
+  /**
+   * Which of several errors of a descriptor its record tells: that of the first check in this order (default `defaultCheckOrder`, from what the
+   * descriptor is to what its operands are). unconfirmed.
+   */
+  readonly checkOrder?: readonly Check[];
+  /**
+   * A fence flag on a descriptor that is in no batch does nothing (`ignored`, default: it is a legal flag of the operation, and there is nothing
+   * before it to wait for) or is an invalid flag (`refused`). unconfirmed.
+   */
+  readonly fenceOutsideBatch?: 'ignored' | 'refused';
+  /**
+   * The SWERROR code of a descriptor that a dedicated queue drops, because it is full or not enabled; 0 (default): it is dropped without a word.
+   * unconfirmed: that there is one, and which. The same for stores to a portal that are not of 64 bytes.
+   */
+  readonly droppedError?: number;
+  readonly smallStoreError?: number;
   /**
    * Bit n: traffic class n is mapped to a virtual channel; default 0xff. A descriptor that selects another ends with 0x1e. unconfirmed: that
    * this is what the status stands for.

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { gnrD, type Profile, sprDsa, vdev } from '../src/index.js';
-import { Command, Flag, GenCap, Opcode, Register, WqCap, WqCfg } from '../src/spec/index.js';
+import { type Check, defaultCheckOrder, gnrD, type Profile, sprDsa, vdev } from '../src/index.js';
+import { Command, Flag, GenCap, Opcode, Portal, Register, WqCap, WqCfg } from '../src/spec/index.js';
 import { machine } from './machine.js';
 
 const record = Flag.recordAddressValid | Flag.requestRecord;
@@ -129,5 +129,41 @@ describe('a device whose configuration is fixed', () => {
     ).toMatchObject({ size: 16, mode: 'dedicated', pasid: 0, pasidEnable: 0 });
     m.command(Command.resetDevice);
     expect([m.read(m.groups), m.read(m.queues)]).toEqual([1, 16]);
+  });
+});
+
+describe('what sources are silent about is an option', () => {
+  const two = { flags: 0x80_0004 | 8, size: 7 };
+  test('checkOrder: which of several errors a record tells', () => {
+    const told = (checkOrder?: readonly Check[]) => {
+      const m = machine({ profile: { ...sprDsa, ...(checkOrder ? { checkOrder } : {}) } });
+      m.start({});
+      return m.execute(m.descriptor(Opcode.nop, two)).status;
+    };
+    const reservedFirst: readonly Check[] = ['reserved', ...defaultCheckOrder.filter((c) => c !== 'reserved')];
+    expect([told(), told(defaultCheckOrder), told(reservedFirst)]).toEqual(['invalidFlags', 'invalidFlags', 'nonZeroReserved']);
+    expect(() => machine({ profile: { ...sprDsa, checkOrder: ['flags'] } })).toThrow(/checkOrder: each of/);
+  });
+  test('fenceOutsideBatch: ignored, or an invalid flag', () => {
+    const fenced = (fenceOutsideBatch: 'ignored' | 'refused') => {
+      const m = machine({ profile: { ...sprDsa, fenceOutsideBatch } });
+      m.start({});
+      return m.execute(m.descriptor(Opcode.nop, { flags: 0xc | Flag.fence }));
+    };
+    expect(fenced('ignored')).toMatchObject({ status: 'success' });
+    expect(fenced('refused')).toMatchObject({ status: 'invalidFlags', value: Flag.fence });
+  });
+  test('droppedError and smallStoreError: in SWERROR, or without a word', () => {
+    const error = (options: Partial<Profile>, what: 'full' | 'small') => {
+      const m = machine({ profile: { ...sprDsa, ...options }, costs: { portalArrival: 10 } });
+      m.start({ size: 1 });
+      if (what === 'small') m.bar2.write(Portal.limitedMsix, 8, 1);
+      else for (let i = 0; i < 2; i++) m.submit(m.descriptor(Opcode.nop));
+      return m.device.describe().swError;
+    };
+    expect(error({}, 'full')).toMatchObject({ valid: 0 });
+    expect(error({ droppedError: 0x53 }, 'full')).toMatchObject({ valid: 1, error: 0x53 });
+    expect(error({}, 'small')).toMatchObject({ valid: 0 });
+    expect(error({ smallStoreError: 0x54 }, 'small')).toMatchObject({ valid: 1, error: 0x54 });
   });
 });
