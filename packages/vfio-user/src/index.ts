@@ -14,6 +14,7 @@ export {
 export { type Decoded, decode, describe } from './decode.js';
 export { DmaSpace } from './dma.js';
 export { NativeMissingError } from './native.js';
+export { NetServer } from './net.js';
 export type { PeerName } from './peers.js';
 export { peers } from './peers.js';
 export type * from './ports.js';
