@@ -1,9 +1,9 @@
 /** `siov serve`: devices on UNIX sockets, for QEMU and other vfio-user clients. */
 import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { NativeMissingError, type PeerName, peers, ServerThread, SocketError } from '@siov/vfio-user';
+import { NativeMissingError, NetServer, type PeerName, peers, ServerThread, SocketError } from '@siov/vfio-user';
 import { helpText, type Option, oneOfWords, parseOptions, UsageError } from './options.js';
-import { counterNames, deviceTable, type Injection, type ServeData } from './serve-devices.js';
+import devices, { counterNames, deviceTable, type Injection, type ServeData } from './serve-devices.js';
 
 /** How a halt asks to be ended, by what a person types. GENSTS, "Reset Type". */
 const resets = { software: 'software', flr: 'functionLevel', warm: 'warm', cold: 'cold' } as const;
@@ -26,6 +26,7 @@ const options: readonly Option[] = [
   },
   { name: 'inject', value: 'FAULT', help: "a fault as soon as the first descriptor is done: 'halt [software|flr|warm|cold]' or 'swerror CODE'" },
   { name: 'wire', value: 'FILE', help: "record what goes over the sockets; 'siov wire FILE' prints it" },
+  { name: 'plain', help: 'pass no descriptors (then koffi is not needed): no interrupts, guest memory by messages' },
   { name: 'json', help: 'one line of JSON for each event, for machines' },
   { name: 'help', help: 'this text' },
 ];
@@ -75,24 +76,22 @@ export async function serve(argv: readonly string[]): Promise<number> {
   if (typeof injection === 'string') throw new UsageError(`--inject: ${injection}`);
 
   const recording = values.wire as string | undefined;
+  if (recording !== undefined && values.plain) throw new UsageError('--wire: not together with --plain');
   if (recording !== undefined) writable(recording);
   const output = values.json ? jsonOutput() : textOutput(paths);
   let injected = injection === undefined;
   let failed: Error | undefined;
   let wake = (): void => {};
-  let thread: ServerThread;
+  let thread: Running;
   try {
-    thread = await ServerThread.start({
-      module: new URL(import.meta.url.endsWith('.ts') ? './serve-devices.ts' : './serve-devices.js', import.meta.url),
-      data: { paths, device, ...(recording === undefined ? {} : { wire: recording }) } satisfies ServeData,
-      peer: (values.peer as PeerName | undefined) ?? 'qemu',
-      counters: counterNames.length * paths.length,
-      onClient: (index, connected) => output.client(index, connected),
-      onError: (error) => {
-        failed = error;
-        wake();
-      },
-    });
+    const data: ServeData = { paths, device, ...(recording === undefined ? {} : { wire: recording }) };
+    const peer = (values.peer as PeerName | undefined) ?? 'qemu';
+    const onClient = (index: number, connected: boolean): void => output.client(index, connected);
+    const onError = (error: Error): void => {
+      failed = error;
+      wake();
+    };
+    thread = await (values.plain ? plain(data, peer, onClient) : inThread(data, peer, onClient, onError));
   } catch (error) {
     if (error instanceof SocketError || error instanceof NativeMissingError) throw new UsageError(error.message);
     throw error;
@@ -136,6 +135,42 @@ function writable(path: string): void {
   } catch (error) {
     throw new UsageError(`--wire: '${path}' cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }
+}
+
+/** A server, wherever it runs. */
+interface Running {
+  readonly counters: Float64Array;
+  send(what: Injection): void;
+  stop(): Promise<void>;
+}
+type OnClient = (device: number, connected: boolean) => void;
+
+const inThread = (data: ServeData, peer: PeerName, onClient: OnClient, onError: (error: Error) => void): Promise<Running> =>
+  ServerThread.start({
+    module: new URL(import.meta.url.endsWith('.ts') ? './serve-devices.ts' : './serve-devices.js', import.meta.url),
+    ...{ data, peer, onClient, onError },
+    counters: counterNames.length * data.paths.length,
+  });
+
+/** In this thread, on node:net. */
+async function plain(data: ServeData, peer: PeerName, onClient: OnClient): Promise<Running> {
+  const parts = devices(data);
+  const server = await NetServer.listen({ devices: parts.devices, peer, onClient });
+  const counters = new Float64Array(counterNames.length * data.paths.length);
+  return {
+    get counters() {
+      parts.counters?.(counters);
+      return counters;
+    },
+    send(what) {
+      parts.message?.(what, () => {});
+      server.poke(what.device);
+    },
+    async stop() {
+      await server.close();
+      parts.close?.();
+    },
+  };
 }
 
 interface Output {
