@@ -28,7 +28,7 @@ const FAR = 0x9_0000 * 4096;
 const slotOf = (m: Bare): number => m.mapFirst(IOVA, PAGE);
 
 const rows: readonly Row[] = [
-  ['rootTableAddress', 'legacy mode', (m) => (m.write64(0x20, m.root * 4096), m.command(30))],
+  ['rootTableAddress', 'a reserved mode', (m) => (m.write64(0x20, m.root * 4096 + 0x800), m.command(30))],
   ['rootTableAddress', 'root address beyond the host', (m) => (m.write64(0x20, 2 ** 43 + 1024), m.command(30))],
   ['rootAccess', 'no memory at the root table', (m) => (m.write64(0x20, FAR + 1024), m.command(30))],
   ['rootNotPresent', 'P = 0', (m) => RootEntry.set.present(m.words, m.at.root, 0)],

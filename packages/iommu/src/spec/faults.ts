@@ -20,6 +20,20 @@ const row = (code: number, text: string, qualified = true, onTranslation: OnTran
 const always = false;
 
 export const faultReasons = {
+  legacyRootNotPresent: row(0x01, 'root entry not present (legacy mode)', always),
+  legacyContextNotPresent: row(0x02, 'context entry not present (legacy mode)'),
+  legacyContextInvalid: row(0x03, 'context entry invalid: translation type or width (legacy mode)'),
+  legacyBeyondWidth: row(0x04, 'address beyond the width of the tables (legacy mode)', true, 'empty'),
+  legacyWriteRefused: row(0x05, 'write without that right (legacy mode)', true, 'empty'),
+  legacyReadRefused: row(0x06, 'read without that right (legacy mode)', true, 'empty'),
+  legacySecondStageAccess: row(0x07, 'paging entry cannot be read (legacy mode)', true, 'abort'),
+  legacyRootAccess: row(0x08, 'root entry cannot be read (legacy mode)', always),
+  legacyContextAccess: row(0x09, 'context entry cannot be read (legacy mode)', always),
+  legacyRootReserved: row(0x0a, 'reserved bits in a root entry (legacy mode)', always),
+  legacyContextReserved: row(0x0b, 'reserved bits in a context entry (legacy mode)'),
+  legacySecondStageReserved: row(0x0c, 'reserved bits in a paging entry (legacy mode)', true, 'abort'),
+  legacyBlocked: row(0x0d, 'translation or translated request that the translation type does not allow (legacy mode)'),
+  legacyInterruptRange: row(0x0e, 'access to the interrupt range (legacy mode)'),
   interruptRequestReserved: row(0x20, 'reserved bits in a remappable interrupt request', always),
   interruptIndex: row(0x21, 'interrupt index beyond the remapping table', always),
   interruptEntryNotPresent: row(0x22, 'IRTE not present'),
@@ -78,6 +92,24 @@ export const faultReasons = {
   firstStageIncoherent: row(0x90, 'first-stage accessed or dirty update on a walk that does not snoop', true, 'abort'),
   firstStageUpdate: row(0x91, 'first-stage accessed or dirty update failed', true, 'abort'),
 } as const satisfies Record<string, Reason>;
+
+/** What a fault of the second stage is called in legacy mode; of a read and of a write where these differ. */
+export const legacyReasons: Readonly<Record<number, readonly [read: number, write: number]>> = (() => {
+  const f = faultReasons;
+  const both = (code: number): readonly [number, number] => [code, code];
+  return {
+    [f.secondStageAccess.code]: both(f.legacySecondStageAccess.code),
+    [f.secondStageRootAccess.code]: both(f.legacySecondStageAccess.code),
+    [f.secondStageReserved.code]: both(f.legacySecondStageReserved.code),
+    [f.secondStageNoRight.code]: [f.legacyReadRefused.code, f.legacyWriteRefused.code],
+    [f.readRefused.code]: both(f.legacyReadRefused.code),
+    [f.writeRefused.code]: both(f.legacyWriteRefused.code),
+    [f.beyondGuestWidth.code]: both(f.legacyBeyondWidth.code),
+    [f.beyondHostWidth.code]: both(f.legacyBeyondWidth.code),
+    [f.interruptRange.code]: both(f.legacyInterruptRange.code),
+    [f.deviceTlbDisabled.code]: both(f.legacyBlocked.code),
+  };
+})();
 
 export type FaultName = keyof typeof faultReasons;
 /** Reason codes by name; `none` is ours. */

@@ -1,5 +1,5 @@
 /** The register map. VT-d, "Register Descriptions". Access kinds: what software may write; what a bit does is in `unit/front.ts`. */
-import { address, layout, ro, rw1c } from '@siov/layout';
+import { address, layout, oneOf, ro, rw1c } from '@siov/layout';
 import { Capability, ExtendedCapability } from './capabilities.js';
 
 export const Version = /* @__PURE__ */ layout('VER', 4, { 0: { minor: ro('3:0'), major: ro('7:4') } });
@@ -83,6 +83,20 @@ export const FaultRecordRegister = /* @__PURE__ */ layout('FRCD', 16, {
   4: { addressHigh: ro('31:0') },
   8: { sourceId: ro('15:0'), type2: ro('28'), privileged: ro('29'), execute: ro('30'), pasidPresent: ro('31') },
   12: { reason: ro('7:0'), pasid: ro('27:8'), addressType: ro('29:28'), type1: ro('30'), fault: rw1c('31') },
+});
+
+/** IVA: the address of a page-selective IOTLB_REG invalidation. */
+export const InvalidateAddress = /* @__PURE__ */ layout('IVA', 8, { 0: { addressMask: '5:0', leafOnly: '6', address: address('63:12') } });
+/** IOTLB_REG, behind IVA at ECAP.IRO. */
+export const IotlbCommand = /* @__PURE__ */ layout('IOTLB', 8, {
+  4: {
+    domainId: '15:0',
+    drainWrites: '16',
+    drainReads: '17',
+    actual: ro('26:25'),
+    granularity: oneOf('29:28', { global: 1, domain: 2, pages: 3 }),
+    invalidate: '31',
+  },
 });
 
 const capabilityReadOnly = { offset: 0x08, layout: readOnly(Capability) };

@@ -22,6 +22,20 @@ export const ContextEntry = /* @__PURE__ */ layout('context entry', 32, {
   8: { ridPasid: '19:0', ridPrivilege: '20' },
 });
 
+/** Legacy-mode root entry, of a whole bus. */
+export const LegacyRootEntry = /* @__PURE__ */ layout('legacy root entry', 16, { 0: { present: '0', contextTable: address('63:12') } });
+/** Legacy-mode context entry: the address space of a function stands in it. */
+export const LegacyContextEntry = /* @__PURE__ */ layout('legacy context entry', 16, {
+  0: {
+    present: '0',
+    faultDisable: '1',
+    /** What is translated: untranslated requests alone, those and the function's translation requests, or nothing. */
+    type: oneOf('3:2', { untranslated: 0, deviceTlb: 1, passThrough: 2 }),
+    secondStage: address('63:12'),
+  },
+  8: { addressWidth: oneOf('2:0', { bits39: 1, bits48: 2, bits57: 3 }), ignored: '6:3', domainId: '23:8' },
+});
+
 export const PasidDirectoryEntry = /* @__PURE__ */ layout('PASID directory entry', 8, {
   0: { present: '0', faultDisable: '1', table: address('63:12') },
 });

@@ -81,7 +81,10 @@ export class AddressSpaces {
     const { reader } = this;
     const from = this.contexts.data;
     const disabled = from[contextAt + Context.flags]! & ContextFlag.faultDisable ? 1 : 0;
-    const fault = reader.readPasid(pasid, from[contextAt + Context.directoryFrame]!, from[contextAt + Context.directorySize]!, disabled);
+    // The context entry of legacy mode is the address space.
+    const fault = reader.legacy
+      ? reader.readContext(tag & 0xffff)
+      : reader.readPasid(pasid, from[contextAt + Context.directoryFrame]!, from[contextAt + Context.directorySize]!, disabled);
     this.faultDisable = reader.faultDisable;
     if (fault !== Fault.none) return -fault;
     const words = reader.pasid;
@@ -125,12 +128,12 @@ export class AddressSpaces {
     );
   }
 
-  /** Context-cache invalidation, as FrontHooks.contextChanged says. By domain: scalable-mode contexts have none, so all go. */
+  /** Context-cache invalidation, as FrontHooks.contextChanged says. By domain: scalable-mode contexts have none, so all go. In legacy mode the address spaces go with them. */
   contextChanged(granularity: number, sourceId: number, functionMask: number): void {
-    const { data, step } = this.contexts;
     const ignore = [0, 4, 6, 7][functionMask]!;
-    for (let at = 0; at < data.length; at += step)
-      if (granularity !== ContextDevice || ((data[at]! ^ tagOf(sourceId)) & ~ignore) === 0) this.contexts.drop(at);
+    for (const cache of this.reader.legacy ? [this.contexts, this.spaces] : [this.contexts])
+      for (let at = 0; at < cache.data.length; at += cache.step)
+        if (granularity !== ContextDevice || ((cache.data[at]! ^ tagOf(sourceId)) & ~ignore) === 0) cache.drop(at);
   }
   /** PASID-cache invalidation, as FrontHooks.pasidChanged says. */
   pasidChanged(granularity: number, domainId: number, pasid: number): void {

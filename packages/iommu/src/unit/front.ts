@@ -6,8 +6,9 @@
 import { NO_PASID } from '@siov/layout/pcie';
 import { frameOf, MemoryWords } from '../memory.js';
 import type { InterruptSink, Mmio, PhysicalMap, Trace } from '../ports.js';
+import { Capability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
-import { GlobalCommand, InterruptTable } from '../spec/registers.js';
+import { ContextCommand, GlobalCommand, GlobalStatus, InterruptTable, InvalidateAddress, IotlbCommand } from '../spec/registers.js';
 import { EventRegisters } from './events.js';
 import { FaultLog } from './fault-log.js';
 import { InvalidationQueue } from './invalidation-queue.js';
@@ -146,6 +147,12 @@ export class RegisterFront implements Mmio {
       case 'queueTail':
         if (low) this.invalidations.run();
         return;
+      case 'contextCommand':
+        this.contextCommand();
+        return;
+      case 'iotlbCommand':
+        this.iotlbCommand();
+        return;
     }
   }
 
@@ -210,6 +217,53 @@ export class RegisterFront implements Mmio {
       this.hooks.translationEnabled?.(translation);
     }
     if (changed & (1 << 26)) this.invalidations.enable(queue);
+  }
+
+  /**
+   * Register-based invalidation, of legacy mode: done when the command is written. Where the queue is used these registers may not be
+   * (unconfirmed: nothing happens then, and no granularity is reported).
+   */
+  private contextCommand(): void {
+    const { words } = this.registers;
+    const at = this.registers.at('contextCommand');
+    const { get, set } = ContextCommand;
+    if (!get.invalidate(words, at)) return;
+    set.invalidate(words, at, 0);
+    const granularity = this.registerInvalidation ? get.granularity(words, at) : 0;
+    set.actual(words, at, granularity);
+    if (granularity !== 0) this.hooks.contextChanged?.(granularity, get.domainId(words, at), get.sourceId(words, at), get.functionMask(words, at));
+  }
+  private iotlbCommand(): void {
+    const { words } = this.registers;
+    const at = this.registers.at('iotlbCommand');
+    const address = this.registers.at('invalidateAddress');
+    const { get, set } = IotlbCommand;
+    if (!get.invalidate(words, at)) return;
+    set.invalidate(words, at, 0);
+    const { global, pages } = IotlbCommand.is.granularity;
+    let granularity = this.registerInvalidation ? get.granularity(words, at) : 0;
+    const mask = InvalidateAddress.get.addressMask(words, address);
+    const { capability } = this.resolved;
+    // A range that the unit does not do page by page is done by domain.
+    if (granularity === pages && (!Capability.get.pageSelective(capability, 0) || mask > Capability.get.maximumAddressMask(capability, 0)))
+      granularity = IotlbCommand.is.granularity.domain;
+    set.actual(words, at, granularity);
+    if (granularity === 0) return;
+    const domainId = granularity === global ? -1 : get.domainId(words, at);
+    const low = words[address]! & ~0xfff;
+    const count = granularity === pages ? 2 ** mask : -1;
+    const aligned = mask >= 20 ? 0 : low & -(4096 << mask);
+    this.hooks.iotlbInvalidated?.(
+      domainId,
+      NO_PASID,
+      words[address + 1]! | 0,
+      aligned | 0,
+      count,
+      InvalidateAddress.get.leafOnly(words, address) === 1,
+    );
+  }
+  private get registerInvalidation(): boolean {
+    return GlobalStatus.get.queuedInvalidation(this.registers.words, this.registers.at('globalStatus')) === 0;
   }
 
   private latchInterruptTable(status: number): void {

@@ -8,7 +8,7 @@ import { frameOf, type MemoryWords } from '../memory.js';
 import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { RootTable } from '../spec/registers.js';
-import { ContextEntry, PasidDirectoryEntry, PasidEntry, RootEntry } from '../spec/structures.js';
+import { ContextEntry, LegacyContextEntry, LegacyRootEntry, PasidDirectoryEntry, PasidEntry, RootEntry } from '../spec/structures.js';
 import type { Resolved } from './options.js';
 
 const context = ContextEntry.get;
@@ -50,7 +50,15 @@ function reservedMasks({ extended, hostAddressWidth }: Resolved) {
   for (const name of ['cacheDisable', 'memoryTypeEnable', 'pageAttributes'] as const) without(PasidEntry, pasid, name, has.memoryTypes(extended, 0));
   without(PasidEntry, pasid, 'supervisorRequests', has.supervisorRequests(extended, 0));
   without(PasidEntry, pasid, 'extendedAccessed', has.extendedAccessed(extended, 0));
-  return { root, directory, context: contextMask, pasid, beyond };
+  return {
+    root,
+    directory,
+    context: contextMask,
+    pasid,
+    legacyRoot: masks(LegacyRootEntry, 1),
+    legacyContext: masks(LegacyContextEntry, 1),
+    beyond,
+  };
 }
 
 export class StructureReader {
@@ -71,6 +79,7 @@ export class StructureReader {
   readonly context = new Uint32Array(8);
   readonly pasid = new Uint32Array(16);
   private readonly pair = new Uint32Array(2);
+  private readonly quad = new Uint32Array(4);
 
   constructor(memory: MemoryWords, resolved: Resolved) {
     this.memory = memory;
@@ -85,9 +94,19 @@ export class StructureReader {
     this.rootFrame = high & this.masks.beyond ? -1 : frameOf(high, rootTable[at]!);
   }
 
-  /** Reads the context entry of a requester into `context`. Returns a fault reason. */
+  /** The root table says that functions have one address space each, in their context entry. */
+  get legacy(): boolean {
+    return this.mode === RootTable.is.mode.legacy;
+  }
+  /** Every request is refused, without a look at any table. */
+  get aborts(): boolean {
+    return this.mode === RootTable.is.mode.abort && ExtendedCapability.get.abortMode(this.resolved.extended, 0) === 1;
+  }
+
+  /** Reads the context entry of a requester into `context`; in legacy mode also what it comes to as a PASID entry, into `pasid`. Returns a fault reason. */
   readContext(requesterId: number): number {
     this.faultDisable = 0;
+    if (this.legacy && this.rootFrame >= 0) return this.readLegacy(requesterId);
     if (this.mode !== RootTable.is.mode.scalable || this.rootFrame < 0) return Fault.rootTableAddress;
     if (!this.fetch(this.rootFrame, requesterId >>> 8, 4, ((requesterId >>> 7) & 1) * 2, this.pair, 2)) return Fault.rootAccess;
     if (!RootEntry.get.present(this.pair, 0)) return Fault.rootNotPresent;
@@ -97,6 +116,37 @@ export class StructureReader {
     if (!context.present(this.context, 0)) return Fault.contextNotPresent;
     if (reserved(this.context, this.masks.context)) return Fault.contextReserved;
     if (context.ridPasid(this.context, 0) >>> (context.directorySize(this.context, 0) + 13)) return Fault.contextInvalid;
+    return Fault.none;
+  }
+
+  /** VT-d, "Legacy Mode Address Translation". */
+  private readLegacy(requesterId: number): number {
+    const { quad, masks, context: out, pasid } = this;
+    if (!this.fetch(this.rootFrame, requesterId >>> 8, 4, 0, quad, 4)) return Fault.legacyRootAccess;
+    if (!LegacyRootEntry.get.present(quad, 0)) return Fault.legacyRootNotPresent;
+    if (reserved(quad, masks.legacyRoot)) return Fault.legacyRootReserved;
+    if (!this.fetch(frameOf(quad[1]!, quad[0]!), requesterId & 0xff, 4, 0, quad, 4)) return Fault.legacyContextAccess;
+    const get = LegacyContextEntry.get;
+    this.faultDisable = get.faultDisable(quad, 0);
+    if (!get.present(quad, 0)) return Fault.legacyContextNotPresent;
+    if (reserved(quad, masks.legacyContext)) return Fault.legacyContextReserved;
+    const { deviceTlb, passThrough } = LegacyContextEntry.is.type;
+    const { capability, extended } = this.resolved;
+    const kind = get.type(quad, 0);
+    const width = get.addressWidth(quad, 0);
+    const has = ExtendedCapability.get;
+    const legal = kind <= passThrough && (kind !== deviceTlb || has.deviceTlb(extended, 0)) && (kind !== passThrough || has.passThrough(extended, 0));
+    if (!legal || width < 1 || width > 3 || !((Capability.get.adjustedWidths(capability, 0) >>> width) & 1)) return Fault.legacyContextInvalid;
+    out.fill(0);
+    ContextEntry.set.present(out, 0, 1);
+    ContextEntry.set.deviceTlbEnable(out, 0, kind === deviceTlb ? 1 : 0);
+    pasid.fill(0);
+    PasidEntry.set.present(pasid, 0, 1);
+    PasidEntry.set.type(pasid, 0, kind === passThrough ? type.passThrough : type.secondStage);
+    PasidEntry.set.addressWidth(pasid, 0, width);
+    PasidEntry.set.domainId(pasid, 0, get.domainId(quad, 0));
+    pasid[0]! |= quad[0]! & ~0xfff;
+    pasid[1] = quad[1]!;
     return Fault.none;
   }
 

@@ -7,7 +7,7 @@ import { Event, MessageStore } from '@siov/layout/events';
 import { DmaAccess, NO_PASID, PageResponse, TlpStatus } from '@siov/layout/pcie';
 import { frameOf } from '../memory.js';
 import type { Endpoint, Extent, Region, Upstream } from '../ports.js';
-import { Fault } from '../spec/faults.js';
+import { Fault, legacyReasons } from '../spec/faults.js';
 import { PasidEntry } from '../spec/structures.js';
 import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
 import { UnitCounter } from './counters.js';
@@ -133,6 +133,13 @@ export class Requester implements Upstream {
     const { unit } = this;
     if (!unit.front.translationEnabled) return 1;
     access &= ~DmaAccess.ats;
+    const { structures } = unit.front;
+    if (structures.aborts) return 1;
+    if (structures.legacy) {
+      this.faultDisable = 0;
+      this.refuse(Fault.legacyPageRequest, access, pasid, hi, lo);
+      return 1;
+    }
     const context = this.context();
     const flags = context < 0 ? 0 : unit.spaces.contexts.data[context + Context.flags]!;
     if (context >= 0) this.faultDisable = flags & ContextFlag.faultDisable;
@@ -271,6 +278,10 @@ export class Requester implements Upstream {
       return this.selected(pasid, 0);
     }
     this.looked = 1;
+    const { structures } = unit.front;
+    if (structures.aborts) return ABORTED;
+    this.faultDisable = 0;
+    if (pasid !== NO_PASID && structures.legacy) return Fault.legacyWithPasid;
     const context = this.context();
     if (context < 0) return -context;
     const from = unit.spaces.contexts.data;
@@ -381,9 +392,17 @@ export class Requester implements Upstream {
   }
 
   private refuse(fault: number, access: number, pasid: number, hi: number, lo: number): number {
-    return this.unit.refuse(fault, this.faultDisable, this.requesterId, access, pasid, hi, lo);
+    const { unit } = this;
+    if (fault === ABORTED) {
+      unit.counters[UnitCounter.faults]!++;
+      return TlpStatus.unsupportedRequest;
+    }
+    const named = unit.front.structures.legacy ? (legacyReasons[fault]?.[access & DmaAccess.write ? 1 : 0] ?? fault) : fault;
+    return unit.refuse(named, this.faultDisable, this.requesterId, access, pasid, hi, lo);
   }
 }
+/** Abort-DMA mode. unconfirmed: that such requests leave no fault record. */
+const ABORTED = 0xff;
 const INTERRUPT_FRAME = 0xf_ee00;
 /** `cache` of the trace's cacheMiss. */
 const IOTLB = 2;

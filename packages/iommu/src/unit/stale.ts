@@ -184,11 +184,12 @@ export class StaleDetector {
       tell('context', contextAt, this.#contexts, now, contextMissing);
       return;
     }
-    fault = fresh.readPasid(number, frameOf(fresh.context[1]!, fresh.context[0]!), context.directorySize(fresh.context, 0), 0);
+    // In legacy mode the context entry has told all.
+    if (!fresh.legacy) fault = fresh.readPasid(number, frameOf(fresh.context[1]!, fresh.context[0]!), context.directorySize(fresh.context, 0), 0);
     const view = fault === Fault.none ? viewOf(fresh.pasid) : undefined;
     if (!view || !sameSpace(fresh.pasid, space, spaceAt)) {
       const now = view ? this.#translation(view, hi, lo, access) : { refused: `PASID entry, reason 0x${fault.toString(16)}` };
-      tell('pasid', spaceAt, this.#spaces, now, { descriptor: 'pasidCache', domainId, pasid: number });
+      tell('pasid', spaceAt, this.#spaces, now, fresh.legacy ? contextMissing : { descriptor: 'pasidCache', domainId, pasid: number });
       return;
     }
     if (found < 0) return;
@@ -246,7 +247,7 @@ export class StaleDetector {
   }
   /** What another context entry would lead to. */
   #through(words: Uint32Array, pasid: number, hi: number, lo: number, access: number): Translation {
-    const fault = this.#fresh.readPasid(pasid, frameOf(words[1]!, words[0]!), context.directorySize(words, 0), 0);
+    const fault = this.#fresh.legacy ? Fault.none : this.#fresh.readPasid(pasid, frameOf(words[1]!, words[0]!), context.directorySize(words, 0), 0);
     return fault === Fault.none
       ? this.#translation(viewOf(this.#fresh.pasid), hi, lo, access)
       : { refused: `PASID entry, reason 0x${fault.toString(16)}` };
