@@ -1,6 +1,6 @@
 /**
- * Garbage per descriptor, as the engine's own trace tells it: this file runs itself with --trace-gc, submits ten million NOPs and 4 KiB
- * moves, and adds up what every collection freed. `node --import tsx src/garbage.ts [model]`
+ * Garbage per descriptor, as the engine's own trace tells it: this file runs itself with --trace-gc, submits a few million descriptors of
+ * each kind, and adds up what every collection freed. `node --import tsx src/garbage.ts [model]`
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -8,11 +8,21 @@ import { Opcode } from '@siov/idxd-device/spec';
 import { Driver, mdev, type StackFactory, uacce } from './factory.js';
 
 const WARM = 200_000;
-const COUNT = 10_000_000;
+const COUNT = 3_000_000;
 
-function work(factory: StackFactory, kind: 'nop' | 'memmove'): void {
+/** 64 descriptors of each kind. */
+const kinds: Readonly<Record<string, (driver: Driver) => void>> = {
+  nop: (driver) => driver.nops(),
+  batch: (driver) => driver.batchOfNops(),
+  memmove: (driver) => driver.run(Opcode.memmove, 4096),
+  fill: (driver) => driver.fill(4096),
+  compare: (driver) => driver.run(Opcode.compare, 4096),
+  'copy-crc': (driver) => driver.run(Opcode.copyCrc, 4096),
+};
+
+function work(factory: StackFactory, kind: string): void {
   const driver = new Driver(factory(), { depth: 64, bytes: 4096 });
-  const step = kind === 'nop' ? () => driver.nops() : () => driver.run(Opcode.memmove, 4096);
+  const step = () => kinds[kind]!(driver);
   for (let i = 0; i < WARM; i += 64) step();
   globalThis.gc?.();
   console.log('START');
@@ -21,7 +31,7 @@ function work(factory: StackFactory, kind: 'nop' | 'memmove'): void {
   console.log(`END ${process.memoryUsage().heapUsed - before}`);
 }
 
-function garbagePerDescriptor(name: string, kind: 'nop' | 'memmove'): number {
+function garbagePerDescriptor(name: string, kind: string): number {
   const self = fileURLToPath(import.meta.url);
   const { stdout } = spawnSync(process.execPath, [...process.execArgv, '--expose-gc', '--trace-gc', self, name, kind], {
     encoding: 'utf8',
@@ -43,10 +53,10 @@ const factories: Readonly<Record<string, StackFactory>> = {
 };
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , name = 'uacce-dedicated', kind] = process.argv;
-  if (kind) work(factories[name]!, kind as 'nop' | 'memmove');
+  if (kind) work(factories[name]!, kind);
   else
     for (const model of process.argv[2] ? [name] : Object.keys(factories))
-      for (const k of ['nop', 'memmove'] as const)
+      for (const k of Object.keys(kinds))
         console.log(
           `${model}, ${k}: ${garbagePerDescriptor(model, k).toFixed(2)} bytes of garbage per descriptor over ${COUNT.toLocaleString('en-US')}`,
         );

@@ -1,4 +1,5 @@
 /** Operations on large pieces beside the fastest plain form of the same work, by the pages that memory is in. */
+import { crc32c } from '@siov/idxd-device';
 import { Opcode } from '@siov/idxd-device/spec';
 import { bench, do_not_optimize, summary } from 'mitata';
 import { type BenchStack, Driver, type StackFactory } from './factory.js';
@@ -11,43 +12,59 @@ const pageKinds = ['2 MiB pages', 'contiguous 4 KiB pages', 'scattered 4 KiB pag
 type Pages = (typeof pageKinds)[number];
 
 /** What the plain form is called, how it is made, and the operation. */
-const operations: Readonly<Record<string, { readonly plain: string; make(bytes: number): () => unknown; run(driver: Driver, bytes: number): void }>> =
-  {
-    memmove: {
-      plain: 'TypedArray.set',
-      make(bytes) {
-        const from = new Uint8Array(bytes).fill(1);
-        const to = new Uint8Array(bytes);
-        return () => to.set(from);
-      },
-      run: (driver, bytes) => driver.run(Opcode.memmove, bytes),
+interface Row {
+  readonly plain: string;
+  /** Without native code for the model. */
+  readonly own?: boolean;
+  make(bytes: number): () => unknown;
+  run(driver: Driver, bytes: number): void;
+}
+const operations: Readonly<Record<string, Row>> = {
+  memmove: {
+    plain: 'TypedArray.set',
+    make(bytes) {
+      const from = new Uint8Array(bytes).fill(1);
+      const to = new Uint8Array(bytes);
+      return () => to.set(from);
     },
-    fill: {
-      plain: 'TypedArray.fill',
-      make(bytes) {
-        const to = new Uint8Array(bytes);
-        return () => to.fill(0x5a);
-      },
-      run: (driver, bytes) => driver.fill(bytes),
+    run: (driver, bytes) => driver.run(Opcode.memmove, bytes),
+  },
+  fill: {
+    plain: 'TypedArray.fill',
+    make(bytes) {
+      const to = new Uint8Array(bytes);
+      return () => to.fill(0x5a);
     },
-    compare: {
-      plain: 'Buffer.compare',
-      make(bytes) {
-        // Written once: memory that never was is one page of zeros, many times.
-        const [a, b] = [Buffer.alloc(bytes, 1), Buffer.alloc(bytes, 1)];
-        return () => a.compare(b);
-      },
-      run: (driver, bytes) => driver.run(Opcode.compare, bytes),
+    run: (driver, bytes) => driver.fill(bytes),
+  },
+  compare: {
+    plain: 'Buffer.compare',
+    make(bytes) {
+      // Written once: memory that never was is one page of zeros, many times.
+      const [a, b] = [Buffer.alloc(bytes, 1), Buffer.alloc(bytes, 1)];
+      return () => a.compare(b);
     },
-    'copy-crc': {
-      plain: 'the same CRC-32C alone',
-      make(bytes) {
-        const from = new Uint8Array(bytes).fill(1);
-        return () => nativeCrc32c(from);
-      },
-      run: (driver, bytes) => driver.run(Opcode.copyCrc, bytes),
+    run: (driver, bytes) => driver.run(Opcode.compare, bytes),
+  },
+  'copy-crc': {
+    plain: 'the same CRC-32C alone',
+    make(bytes) {
+      const from = new Uint8Array(bytes).fill(1);
+      return () => nativeCrc32c(from);
     },
-  };
+    run: (driver, bytes) => driver.run(Opcode.copyCrc, bytes),
+  },
+  'copy-crc without native code': {
+    plain: 'the same CRC-32C alone',
+    own: true,
+    make(bytes) {
+      const from = new Uint8Array(bytes).fill(1);
+      const words = new Uint32Array(from.buffer);
+      return () => crc32c(-1, from, words, 0, bytes);
+    },
+    run: (driver, bytes) => driver.run(Opcode.copyCrc, bytes),
+  },
+};
 /** Goals at least: ratios to the plain form. */
 const goals: Readonly<Record<Pages, Readonly<Record<number, number>>>> = {
   '2 MiB pages': { [2048 * K]: 0.9 },
@@ -58,14 +75,14 @@ const nameOf = (op: string, bytes: number, pages: Pages): string => `${op} ${siz
 const plainName = (op: string, bytes: number): string => `${operations[op]!.plain}, ${sizeName(bytes)} (${op})`;
 
 export function registerOperations(factory: StackFactory): void {
-  const together = factory({ native });
-  const scattered = factory({ native, scatter: 7 });
-  for (const [op, { make, run }] of Object.entries(operations))
+  const stacks = [{ native }, {}].map((options) => ({ together: factory(options), scattered: factory({ ...options, scatter: 7 }) }));
+  for (const [op, { own, make, run }] of Object.entries(operations))
     for (const bytes of sizes)
       summary(() => {
         const plain = make(bytes);
         bench(plainName(op, bytes), () => do_not_optimize(plain())).baseline(true);
         for (const pages of pageKinds) {
+          const { together, scattered } = stacks[own ? 1 : 0]!;
           const stack: BenchStack = pages === 'scattered 4 KiB pages' ? scattered : together;
           const driver = new Driver(stack, { bytes, huge: pages === '2 MiB pages' });
           run(driver, bytes);

@@ -522,6 +522,7 @@ export class Engines {
 
   /** One operation on memory. */
   #step(op: Op): number {
+    if (op.opcode === Opcode.nop) return op.end(Status.success);
     const step = operations[op.opcode]!.step(this.#io, op);
     if (!(op.flags & Flag.destinationReadback) || step === Step.waiting || op.status > Status.successFalsePredicate) return step;
     return readbackDestination(this.#io, op);
