@@ -2,13 +2,23 @@
 import { compare } from './compare.js';
 import { costs } from './costs.js';
 import { curves } from './curves.js';
+import { guest } from './guest.js';
 import { inspect } from './inspect.js';
 import { UsageError } from './options.js';
 import { run } from './run.js';
 import { serve } from './serve.js';
 import { wire } from './wire.js';
 
-const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = { compare, run, inspect, serve, wire, costs, curves };
+const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number> | number>> = {
+  compare,
+  run,
+  inspect,
+  serve,
+  wire,
+  guest,
+  costs,
+  curves,
+};
 
 const help = `siov: a functional model of Intel Scalable I/O Virtualization
 
@@ -23,6 +33,7 @@ commands:
   siov run [FILE]       the same through uacce alone
   siov inspect [PART]   configuration space, registers and tables by field names
   siov serve            put a device on a socket: QEMU shows it to a real Linux guest
+  siov guest            boot that guest here, and let its own driver and tools judge the device
   siov wire FILE        what went over such a socket, by field names
   siov costs            the cost table: nanoseconds per event, range, source
   siov curves           published measurements of DSA beside the model, point by point

@@ -1,0 +1,36 @@
+import type { Scenario } from '../lab.js';
+import { configFile, kernelQueues } from './queues.js';
+
+const ITERATIONS = 500;
+const THREADS = 2;
+
+const script = `
+idxd
+configure one.json
+ask memory
+dmatest test ${ITERATIONS} ${THREADS}
+unconfigure dsa0
+`;
+
+export const kindsOfDma: Scenario = {
+  id: 'i',
+  name: 'kinds-of-dma',
+  about: 'the device reaches guest memory that it has mapped, and memory that only messages reach',
+  async run(lab) {
+    const files = { 'one.json': configFile(kernelQueues(0, 1)) };
+    for (const dma of ['mapped', 'messages'] as const) {
+      const server = await lab.serve('dsa-spr');
+      let mapped = -1;
+      const answer = (question: string): undefined => {
+        if (question === 'memory') mapped = server.guestMappings.length;
+      };
+      const guest = await lab.guest({ servers: [server], cpus: 2, dma, files, script, answer });
+      if (dma === 'mapped') lab.holds("guest memory is mapped in the device's process", mapped > 0);
+      else lab.equal("guest memory that is mapped in the device's process", mapped, 0);
+      lab.dmatest(dma, guest.dmatest('test'), { channels: 1, threads: THREADS, tests: ITERATIONS });
+      const [counters] = await server.stop();
+      lab.equal(`descriptors, ${dma}`, [counters?.descriptors, counters?.failed], [THREADS * ITERATIONS, 0]);
+      lab.logged(guest.log, /summary .* 0 failures/);
+    }
+  },
+};

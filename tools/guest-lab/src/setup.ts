@@ -1,0 +1,218 @@
+/**
+ * Everything that a guest needs, made from Debian's packages in a folder of the user's cache: QEMU, a kernel, its modules, accel-config, and two
+ * modules built here. Packages are unpacked, never installed: nothing outside the folder changes. QEMU runs from there with Debian's own loader.
+ */
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cpio, type Entry } from './cpio.js';
+import { mirror } from './mirror.js';
+import { LabProblem } from './problem.js';
+import { run } from './processes.js';
+import { finish, open, type Step } from './steps.js';
+
+const SUITE = 'trixie';
+const BACKPORTS = `${SUITE}-backports`;
+/** Beside the kernel's own packages. Those of the second line are what Debian's essential system would bring: a shell and tools for kbuild. */
+const packages = ['qemu-system-x86', 'accel-config', 'gcc', 'make', 'busybox-static', 'kmod', 'pciutils', 'xz-utils'];
+const essential = ['dash', 'bash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils'];
+/** Unpacked in parts only. */
+const partial = /^linux-(modules|source)-/;
+const keyrings = ['/usr/share/keyrings/debian-archive-keyring.gpg', '/usr/share/keyrings/debian-archive-keyring.pgp'];
+
+/** Files of this package: what goes into the guest, and our module. */
+const own = (path: string): string => fileURLToPath(new URL(`../${path}`, import.meta.url));
+const filesOf = (folder: string): string[] => readdirSync(own(folder)).sort();
+
+export class Cache {
+  readonly folder: string;
+
+  constructor(folder: string = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'siov', 'guest-lab')) {
+    this.folder = folder;
+  }
+  readonly stamps = (): string => join(this.folder, 'stamps');
+  readonly apt = (...path: string[]): string => join(this.folder, 'apt', ...path);
+  readonly tree = (...path: string[]): string => join(this.folder, 'tree', ...path);
+  readonly modules = (...path: string[]): string => join(this.folder, 'modules', ...path);
+  readonly initrd = (): string => join(this.folder, 'initrd.cpio');
+  readonly kernel = (): string => this.tree(`usr/lib/modules/${this.release}/vmlinuz`);
+  /** The kernel's release, as uname says it. */
+  get release(): string {
+    return readFileSync(join(this.folder, 'release'), 'utf8').trim();
+  }
+  /** A program of the tree and its arguments, to be run outside of it: its libraries come from the tree too. */
+  program(path: string, ...args: string[]): [string, string[]] {
+    const libraries = this.tree('usr/lib/x86_64-linux-gnu');
+    return [join(libraries, 'ld-linux-x86-64.so.2'), ['--library-path', libraries, this.tree(path), ...args]];
+  }
+}
+
+/** apt with a world of its own: its lists, archives and (empty) record of what is installed lie in the cache. */
+const aptOptions = (cache: Cache): string[] =>
+  Object.entries({
+    'Dir::Etc::SourceList': cache.apt('sources.list'),
+    'Dir::Etc::SourceParts': '/dev/null',
+    'Dir::State::Lists': cache.apt('lists'),
+    'Dir::State::status': cache.apt('status'),
+    'Dir::State::extended_states': cache.apt('extended_states'),
+    'Dir::Cache::Archives': cache.apt('archives'),
+    'Dir::Cache::pkgcache': '',
+    'Dir::Cache::srcpkgcache': '',
+    'APT::Architecture': 'amd64',
+    'APT::Architectures': 'amd64',
+    'APT::Default-Release': BACKPORTS,
+    'APT::Install-Recommends': 'false',
+    'APT::Sandbox::User': 'root',
+    'Acquire::Languages': 'none',
+    'Acquire::Retries': '3',
+    'Debug::NoLocking': 'true',
+  }).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+
+const found = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
+
+/** How a program sees the tree as its root: in namespaces of its own, which any user may have where the kernel lets him; else as root. */
+function chroot(cache: Cache): (command: readonly string[]) => Promise<string> {
+  const root = process.getuid?.() === 0;
+  const inside = `mkdir -p "$0/proc" "$0/dev" && : >> "$0/dev/null" && mount --bind /dev/null "$0/dev/null" && mount --rbind /proc "$0/proc" && exec chroot "$0" "$@"`;
+  const spaces = root ? ['-m'] : ['-rm'];
+  if (spawnSync('unshare', [...spaces, 'true'], { stdio: 'ignore' }).status === 0)
+    return (command) => run('unshare', [...spaces, 'sh', '-c', inside, cache.tree(), ...command]);
+  if (!root)
+    throw new LabProblem(`building the guest's modules needs root, or user namespaces: once, as root,
+  XDG_CACHE_HOME=${join(cache.folder, '../..')} siov guest --set-up
+and then as any user that can read that folder`);
+  // A container without the right to mount: the compiler reads one file of /proc (objtool: its stack's limit), and writes to /dev/null.
+  return async (command) => {
+    for (const folder of ['proc/self', 'dev']) mkdirSync(cache.tree(folder), { recursive: true });
+    copyFileSync('/proc/self/limits', cache.tree('proc/self/limits'));
+    if (!existsSync(cache.tree('dev/null'))) await run('mknod', ['-m', '666', cache.tree('dev/null'), 'c', '1', '3']);
+    return run('chroot', [cache.tree(), ...command]);
+  };
+}
+
+const unpack = (deb: string, to: string, ...tar: string[]): Promise<string> =>
+  run('sh', ['-c', 'dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$@"', deb, to, ...tar]);
+
+const steps: readonly Step<Cache>[] = [
+  {
+    name: 'lists',
+    about: `lists of packages of Debian ${SUITE} and ${BACKPORTS}`,
+    inputs: () => [SUITE],
+    async run(cache) {
+      const lacking = ['apt-get', 'dpkg-deb', 'tar'].filter((name) => !found(name));
+      if (lacking.length > 0)
+        throw new LabProblem(`no ${lacking.join(', ')}: the set-up needs a Debian or Ubuntu system (a container of one will do)`);
+      const from = mirror();
+      if (!from) throw new LabProblem("apt's sources name no Debian archive: SIOV_DEBIAN_MIRROR=URL (of a folder that has dists/) says which to use");
+      const keyring = keyrings.find((path) => existsSync(path));
+      if (!keyring) throw new LabProblem("no keys to check Debian's packages with: apt-get install debian-archive-keyring");
+      for (const folder of ['lists/partial', 'archives/partial']) mkdirSync(cache.apt(folder), { recursive: true });
+      writeFileSync(cache.apt('sources.list'), [SUITE, BACKPORTS].map((suite) => `deb [signed-by=${keyring}] ${from} ${suite} main\n`).join(''));
+      writeFileSync(cache.apt('status'), '');
+      await run('apt-get', [...aptOptions(cache), 'update', '-q']);
+      const shown = await run('apt-cache', [...aptOptions(cache), 'show', '--no-all-versions', 'linux-headers-amd64']);
+      const release = /^Depends:.*\blinux-headers-(\d\S*-amd64)/m.exec(shown)?.[1];
+      if (!release) throw new LabProblem(`linux-headers-amd64 of ${BACKPORTS} depends on no kernel's headers: has the archive changed?`);
+      writeFileSync(join(cache.folder, 'release'), release);
+    },
+  },
+  {
+    name: 'tree',
+    about: 'packages, fetched (about 400 MB) and unpacked',
+    inputs: () => [...packages, ...essential],
+    async run(cache) {
+      const { release } = cache;
+      const source = `linux-source-${/^\d+\.\d+/.exec(release)![0]}`;
+      const kernel = ['binary', 'modules', 'headers'].map((part) => `linux-${part}-${release}`);
+      await run('apt-get', [...aptOptions(cache), 'install', '-y', '-q', '--download-only', ...packages, ...essential, ...kernel, source]);
+      const debs = readdirSync(cache.apt('archives')).filter((name) => name.endsWith('.deb'));
+      const part = cache.tree().replace(/$/, '.part');
+      rmSync(part, { recursive: true, force: true });
+      for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
+        mkdirSync(join(part, 'usr', name), { recursive: true });
+        symlinkSync(`usr/${name}`, join(part, name));
+      }
+      for (const name of debs.filter((deb) => !partial.test(deb)))
+        await unpack(cache.apt('archives', name), part, '--exclude=./usr/share/doc', '--exclude=./usr/share/man', '--exclude=./usr/share/locale');
+      const deb = (prefix: string): string => cache.apt('archives', debs.find((name) => name.startsWith(`${prefix}_`))!);
+      await unpack(deb(`linux-modules-${release}`), part, `./usr/lib/modules/${release}/kernel/drivers/dma/idxd`);
+      // Maintainer scripts, which do not run here, would have made this one.
+      symlinkSync('mawk', join(part, 'usr/bin/awk'));
+      rmSync(cache.tree(), { recursive: true, force: true });
+      renameSync(part, cache.tree());
+      // The test client of the kernel is in no package as a module: its source is in the kernel's.
+      mkdirSync(cache.tree('build'));
+      const [xz, xzArgs] = cache.program('usr/bin/xz', '-dc');
+      await run('sh', [
+        '-c',
+        `dpkg-deb --fsys-tarfile "$1" 2> /dev/null | tar -x --to-stdout --wildcards '*.tar.xz' 2> /dev/null | "$2" ${xzArgs.map((_, i) => `"$${i + 3}"`).join(' ')} 2> /dev/null |
+           tar -x --wildcards --occurrence=1 --to-stdout '*/drivers/dma/dmatest.c' > "$0"; test -s "$0"`,
+        cache.tree('build/dmatest.c'),
+        deb(source),
+        xz,
+        ...xzArgs,
+      ]);
+      rmSync(cache.apt('archives'), { recursive: true });
+      mkdirSync(cache.apt('archives/partial'), { recursive: true });
+    },
+  },
+  {
+    name: 'modules',
+    about: "dmatest and the module for MOVDIR64B, built against the kernel's headers",
+    inputs: () => filesOf('module').map((name) => readFileSync(own(`module/${name}`))),
+    async run(cache) {
+      for (const name of filesOf('module')) copyFileSync(own(`module/${name}`), cache.tree('build', name));
+      writeFileSync(cache.tree('build/Kbuild'), `${readFileSync(own('module/Kbuild'), 'utf8')}obj-m += dmatest.o\n`);
+      await chroot(cache)(['make', '-s', '-C', `/usr/lib/modules/${cache.release}/build`, 'M=/build', 'modules']);
+      rmSync(cache.modules(), { recursive: true, force: true });
+      mkdirSync(cache.modules());
+      for (const name of ['dmatest.ko', 'movdir64b_trap.ko']) copyFileSync(cache.tree('build', name), cache.modules(name));
+      const idxd = cache.tree(`usr/lib/modules/${cache.release}/kernel/drivers/dma/idxd`);
+      const [xz, args] = cache.program('usr/bin/xz', '-dc');
+      for (const name of readdirSync(idxd))
+        await run('sh', ['-c', 'to=$0; "$@" > "$to"', cache.modules(basename(name, '.xz')), xz, ...args, join(idxd, name)]);
+    },
+  },
+  {
+    name: 'initrd',
+    about: "the guest's first file system",
+    inputs: () => filesOf('guest').map((name) => readFileSync(own(`guest/${name}`))),
+    async run(cache) {
+      const programs = ['usr/bin/accel-config', 'usr/bin/lspci'];
+      const libraries = new Map<string, string>();
+      for (const program of programs) {
+        const [loader, args] = cache.program(program);
+        // Lines of the loader: NAME => PATH (ADDRESS)
+        for (const [, name, path] of (await run(loader, ['--list', ...args])).matchAll(/^\s*(\S+) => (\S+) \(/gm))
+          libraries.set(basename(name!), path!);
+      }
+      const file = (path: string, from: string, executable = false): Entry => ({ path, data: readFileSync(from), executable });
+      const entries: Entry[] = [
+        ...['proc', 'sys', 'dev', 'tmp', 'etc'].map((path): Entry => ({ path, folder: true })),
+        { path: 'dev/console', device: [5, 1] },
+        { path: 'lib64', link: 'lib' },
+        file('bin/busybox', cache.tree('usr/bin/busybox'), true),
+        ...programs.map((path) => file(path, cache.tree(path), true)),
+        ...[...libraries].map(([name, path]) => file(`lib/${name}`, path, true)),
+        ...readdirSync(cache.modules()).map((name) => file(`modules/${name}`, cache.modules(name))),
+        file('init', own('guest/init'), true),
+        file('guest/functions', own('guest/functions')),
+      ];
+      writeFileSync(cache.initrd(), cpio(entries));
+    },
+  },
+];
+
+/** Whether everything is there. */
+export const ready = (cache: Cache): boolean => open(cache.stamps(), steps, cache).length === 0;
+
+/** Makes what is missing. Throws a LabProblem that says what this machine lacks. */
+export async function setUp(cache: Cache, progress: (line: string) => void): Promise<void> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') throw new LabProblem('the guest needs Linux on an x86-64 processor');
+  await finish(cache.stamps(), steps, cache, (step, seconds) => {
+    if (seconds === undefined) progress(`set-up: ${step.about} ...`);
+    else progress(`set-up: ${step.name} done in ${seconds.toFixed(1)} s`);
+  });
+}
