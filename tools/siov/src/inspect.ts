@@ -8,6 +8,7 @@ import { defaultCosts, type Host } from '@siov/stack';
 import { helpText, integerOf, type Option, oneOfWords, parseOptions, UsageError } from './options.js';
 import { deviceOption, devices } from './run-options.js';
 import { buildMdev, buildUacce } from './stacks.js';
+import { drawWalk, walkOf } from './walk.js';
 
 const { Ats, Header, Msix, Pasid, Pcie, PowerManagement, Pri, SiovDvsec } = config;
 const parts = ['pf', 'vdev', 'iommu'] as const;
@@ -21,10 +22,19 @@ const options: readonly Option[] = [
     parse: integerOf(0, 0xffff),
   },
   { name: 'pasid', value: 'PASID', help: "iommu: the address space to follow (default: the open queue's)", parse: integerOf(0, 0xf_ffff) },
+  { name: 'address', value: 'ADDRESS', help: 'iommu: walk this address of it, entry by entry, as 0x7fff12345000', parse: parseAddress },
+  { name: 'guest', help: "iommu: follow a guest's address space, which is nested" },
   deviceOption,
   { name: 'json', help: 'print JSON for machines' },
   { name: 'help', help: 'this text' },
 ];
+
+/** A number below 2^57, decimal or 0x. */
+function parseAddress(text: string, bad: (why: string) => never): number {
+  const value = Number(text);
+  if (!/^(0x[0-9a-f]+|\d+)$/i.test(text) || !(value < 2 ** 53)) bad(`'${text}' is not an address`);
+  return value;
+}
 
 export function inspect(argv: readonly string[]): number {
   const { words, values } = parseOptions(argv, options, 'inspect');
@@ -47,13 +57,14 @@ export function inspect(argv: readonly string[]): number {
         });
   const device = devices[(values.device as string) ?? sprDsa.name]!;
   const choice = { mode: 'dedicated' as const, wqSize: 16, device, blockOnFault: false, ramBytes: 256 << 20, costs: defaultCosts };
-  const guest = part === 'vdev' || part === undefined || values.lspci === true ? buildMdev(choice) : undefined;
+  const guest = part === 'vdev' || part === undefined || values.lspci === true || values.guest === true ? buildMdev(choice) : undefined;
   const ready = guest ?? buildUacce(choice);
   // A process with an open queue, so that there is something in the tables.
   let pasid = -1;
   const task = ready.kernel.user.spawn({ step: () => 'wait' }, 'inspected');
   ready.open(task);
   pasid = task.mm.pasid;
+  const memory = task.alloc(4096);
   const { host } = ready;
   if (values.lspci) {
     process.stdout.write(
@@ -75,7 +86,18 @@ export function inspect(argv: readonly string[]): number {
     };
   if (part === 'iommu' || part === undefined) {
     const hostPasid = guest ? (guest.vdev.hostPasids.get(pasid) ?? pasid) : pasid;
-    shown.iommu = iommu(host, (values.requester as number) ?? host.devices[0]!.function.requesterId, (values.pasid as number) ?? hostPasid);
+    const followed = iommu(host, (values.requester as number) ?? host.devices[0]!.function.requesterId, (values.pasid as number) ?? hostPasid);
+    shown.iommu = { ...followed.steps, 'a page of the process': hex(memory) };
+    const address = values.address as number | undefined;
+    if (address !== undefined) {
+      if (!followed.entry) throw new UsageError('--address: there is no PASID entry to walk from; see --requester and --pasid');
+      const walk = walkOf(host, followed.entry, address);
+      if (values.json) shown.walk = walk;
+      else {
+        process.stdout.write(`${outline(shown)}\n${drawWalk(walk, address).join('\n')}\n`);
+        return 0;
+      }
+    }
   }
   process.stdout.write(values.json ? `${JSON.stringify({ version: 1, ...shown }, null, 2)}\n` : `${outline(shown)}\n`);
   return 0;
@@ -99,7 +121,7 @@ const configuration = (fn: PciFunction): Record<string, unknown> => {
 };
 
 /** Follows (requester, PASID) from the root table register to the paging structures, as the unit does. */
-function iommu(host: Host, requester: number, pasid: number): Record<string, unknown> {
+function iommu(host: Host, requester: number, pasid: number): { readonly steps: Record<string, unknown>; readonly entry?: Uint32Array } {
   const { memory } = host;
   const words = host.ram.words;
   const at = (address: number): number => address / 4;
@@ -118,18 +140,18 @@ function iommu(host: Host, requester: number, pasid: number): Record<string, unk
   const rootEntry = root + (requester >>> 8) * 16 + (requester & 0x80 ? 8 : 0);
   steps[`root entry at ${hex(rootEntry)}`] = vtd.RootEntry.json(words, at(rootEntry));
   const contextTable = vtd.RootEntry.get.contextTable(words, at(rootEntry));
-  if (!vtd.RootEntry.get.present(words, at(rootEntry)) || !known(contextTable)) return steps;
+  if (!vtd.RootEntry.get.present(words, at(rootEntry)) || !known(contextTable)) return { steps };
   const context = contextTable + (requester & 0x7f) * 32;
   steps[`context entry at ${hex(context)}`] = vtd.ContextEntry.json(words, at(context));
   const directory = vtd.ContextEntry.get.directory(words, at(context));
-  if (!vtd.ContextEntry.get.present(words, at(context)) || !known(directory) || pasid < 0) return steps;
+  if (!vtd.ContextEntry.get.present(words, at(context)) || !known(directory) || pasid < 0) return { steps };
   const directoryEntry = directory + (pasid >>> 6) * 8;
   steps[`PASID directory entry at ${hex(directoryEntry)}`] = vtd.PasidDirectoryEntry.json(words, at(directoryEntry));
   const tableAddress = vtd.PasidDirectoryEntry.get.table(words, at(directoryEntry));
-  if (!vtd.PasidDirectoryEntry.get.present(words, at(directoryEntry)) || !known(tableAddress)) return steps;
+  if (!vtd.PasidDirectoryEntry.get.present(words, at(directoryEntry)) || !known(tableAddress)) return { steps };
   const entry = tableAddress + (pasid & 63) * 64;
   steps[`PASID entry at ${hex(entry)}`] = vtd.PasidEntry.json(words, at(entry));
-  return steps;
+  return { steps, entry: words.slice(at(entry), at(entry) + 16) };
 }
 
 /** The unit's registers, read as software reads them. */

@@ -45,6 +45,7 @@ describe('a mistake in the call is one line that says what and how to mend it, a
     [['run', '--op', 'dif-check', '--size', '1000'], /--size for dif-check is a multiple of 512 bytes, not 1000/],
     [['run', '--op', 'create-delta', '--size', '1M'], /--size for create-delta is at most 512 KiB/],
     [['run', '--op', 'drain', '--batch', '4'], /a drain cannot be in a batch/],
+    [['inspect', 'iommu', '--address', 'there'], /--address: 'there' is not an address/],
     [['inspect', 'gpu'], /'gpu' is not one of pf, vdev, iommu/],
   ])('siov %j', (args, message) => {
     const { status, stdout, stderr } = siov(...args);
@@ -126,6 +127,23 @@ test('run --batch prints the batch as well', () => {
   expect(status).toBe(0);
   expect(stdout).toMatch(/batch descriptor pasid=.* count=4 .*\n *completion record status=success .* completed=4 /);
   expect(stdout).toMatch(/ opcode=memmove /);
+});
+
+test.each([
+  ['of a process', [], 4, /PASID entry .* type=firstStage/],
+  ['of a process in a guest, nested', ['--guest'], 19, /PASID entry .* type=nested/],
+])('inspect iommu --address walks an address %s, each entry by field names', (_whose, more, reads, entry) => {
+  const plain = siov('inspect', 'iommu', ...more);
+  const address = /a page of the process: (0x[0-9a-f]+)/.exec(plain.stdout)![1]!;
+  const { status, stdout } = siov('inspect', 'iommu', ...more, '--address', address);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(entry);
+  for (const level of [4, 3, 2, 1])
+    expect(stdout).toMatch(new RegExp(`first stage, level ${level}, entry +\\d+ at 0x[0-9a-f]+: present=1 write=1 user=1`));
+  expect(stdout).toMatch(new RegExp(`-> host physical 0x[0-9a-f]+, ${reads} entries read for ${address}`));
+  expect(/second stage/.test(stdout)).toBe(more.length > 0);
+  const json = JSON.parse(siov('inspect', 'iommu', ...more, '--address', address, '--json').stdout) as { walk: { hpa: number; reads: number } };
+  expect(stdout).toContain(`host physical 0x${json.walk.hpa.toString(16)}, ${json.walk.reads} entries`);
 });
 
 test('descriptors with a bad field: the summary says how many and why, the rest is right', () => {
