@@ -87,9 +87,11 @@ export class Kernel {
     return [...this.devices.keys()].sort();
   }
 
-  /** A new process. */
-  spawn(program: Program, name = 'program'): UserTask {
-    return this.adopt(program, name, this.options.newMm(), new FileTable(this.maxFiles));
+  /** A new process. One that lives outside of the simulation brings its memory, and the number that it has there (RangeError: that one lives). */
+  spawn(program: Program, name = 'program', outside?: { readonly mm: Mm; readonly pid: number }): UserTask {
+    if (!outside) return this.adopt(program, name, this.options.newMm(), new FileTable(this.maxFiles));
+    if (this.task(outside.pid)) throw new RangeError(`pid: process ${outside.pid} lives`);
+    return this.adopt(program, name, outside.mm, new FileTable(this.maxFiles), outside.pid);
   }
 
   task(pid: number): UserTask | undefined {
@@ -150,8 +152,9 @@ export class Kernel {
     this.clock.after(ns, this.timer, task.pid);
   }
 
-  adopt(program: Program, name: string, mm: Mm, files: FileTable): UserTask {
-    const task = new UserTask(this, this.nextPid++, name, program, mm, files);
+  adopt(program: Program, name: string, mm: Mm, files: FileTable, pid?: number): UserTask {
+    while (pid === undefined && this.task(this.nextPid)) this.nextPid++;
+    const task = new UserTask(this, pid ?? this.nextPid++, name, program, mm, files);
     this.tasks.push(task);
     return task;
   }

@@ -78,6 +78,14 @@ export class Sysfs {
     return node && (isDirectory(node) ? 'directory' : 'attribute');
   }
 
+  /** Permission bits of an attribute: 0o444 what it shows, 0o200 what it stores; 0 for anything else. */
+  mode(path: string): number {
+    const node = this.find(partsOf(path), 0);
+    if (!node || isDirectory(node)) return 0;
+    const { show, store } = node as Attribute;
+    return (show ? 0o444 : 0) | (store ? 0o200 : 0);
+  }
+
   /** Where the link at a path points, as given; undefined for anything else. */
   readLink(path: string): string | undefined {
     const parts = partsOf(path);

@@ -101,6 +101,15 @@ export class UserTask implements Task {
   file(fd: number): OpenFile | undefined {
     return this.files.get(fd)?.file;
   }
+  /** Another process gets a descriptor of the same open file: what SCM_RIGHTS of unix(7) does. Its number there, or -errno. */
+  passFile(fd: number, to: UserTask): number {
+    const description = this.files.get(fd);
+    if (!description) return -Errno.EBADF;
+    if (to.exited) return -Errno.ESRCH;
+    const there = to.files.add(description.hold());
+    if (there < 0) description.put();
+    return there;
+  }
   wakeUp(): void {
     this.parked = false;
     this.woken = true;

@@ -246,3 +246,28 @@ test('instructions on two words reach the same memory as system calls', () => {
   const byte = task.bytes(hi(page), lo(page + 64), 0);
   expect(task.byteView[byte]).toBe(7);
 });
+
+test('a process outside of the simulation brings its memory and its number; nobody else gets that while it lives', () => {
+  const { kernel, newMm } = machine();
+  const mm = newMm();
+  const outside = kernel.spawn({ step: () => 'wait' }, 'outside', { mm, pid: 2 });
+  expect([outside.pid, outside.mm === mm, kernel.task(2) === outside]).toEqual([2, true, true]);
+  expect([kernel.spawn({ step: () => 'wait' }).pid, kernel.spawn({ step: () => 'wait' }).pid]).toEqual([1, 3]);
+  expect(() => kernel.spawn({ step: () => 'wait' }, 'again', { mm: newMm(), pid: 2 })).toThrow(/pid/);
+  outside.end(0, undefined);
+  expect(kernel.spawn({ step: () => 'wait' }, 'again', { mm: newMm(), pid: 2 }).pid).toBe(2);
+});
+
+test('unix(7), SCM_RIGHTS: a descriptor that another process got keeps the file open', () => {
+  const { kernel, idleTask } = machine();
+  let closed = 0;
+  kernel.register('/dev/x', { open: () => ({ close: () => void closed++ }) });
+  const [a, b] = [idleTask(), idleTask()];
+  const fd = a.open('/dev/x', 2);
+  const there = a.passFile(fd, b);
+  expect([there, a.passFile(99, b), b.file(there) === a.file(fd)]).toEqual([0, -E.EBADF, true]);
+  a.end(0, undefined);
+  expect([closed, b.passFile(there, a)]).toEqual([0, -E.ESRCH]);
+  b.close(there);
+  expect(closed).toBe(1);
+});

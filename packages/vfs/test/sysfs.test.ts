@@ -71,3 +71,11 @@ test('processes open attributes as files', () => {
   expect([task.open('/sys/x', RDONLY), task.open('/sys/y', RDONLY), task.open('/sys/x/only', WRONLY)]).toEqual([-E.EISDIR, -E.ENOENT, -E.EACCES]);
   expect(task.read(task.open('/sys/x/only', RDONLY), page, 9)).toBe(-E.EIO);
 });
+
+test('an attribute says what may be done with it', () => {
+  const { kernel } = machine();
+  kernel.sysfs.add('/sys/x/a', { show: () => '' });
+  kernel.sysfs.add('/sys/x/b', { store: () => 0 });
+  kernel.sysfs.add('/sys/x/c', { show: () => '', store: () => 0 });
+  expect(['a', 'b', 'c', 'd', '.'].map((name) => kernel.sysfs.mode(`/sys/x/${name}`))).toEqual([0o444, 0o200, 0o644, 0, 0]);
+});
