@@ -9,6 +9,7 @@ import type { Frames, IrqParent, Mm, Mmio, PhysicalMap, Trace, Vectors, Waiter }
 import { ExtendedCapability } from '../spec/capabilities.js';
 import { RootTable } from '../spec/registers.js';
 import { ContextEntry, RootEntry } from '../spec/structures.js';
+import type { VirtualCommandLayout } from '../spec/virtual-commands.js';
 import { DmaSpace } from './dma.js';
 import { type AttachableDomain, type Attachment, DomainContext, FirstStageOnSecond, PassThroughDomain, SecondStageDomain } from './domains.js';
 import { FaultHandler, PageRequestHandlerQueue } from './events.js';
@@ -16,7 +17,7 @@ import { Hardware } from './hardware.js';
 import { RemappingDomain } from './interrupts.js';
 import { IommufdDevice } from './iommufd.js';
 import { PasidTable } from './pasid-table.js';
-import { PasidAllocator } from './pasids.js';
+import { PasidAllocator, VirtualPasids } from './pasids.js';
 import { DriverQueue } from './queue.js';
 import { SvaBindings } from './sva.js';
 import type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './types.js';
@@ -38,6 +39,8 @@ export interface DriverPorts {
   readonly vectors: Vectors;
   readonly costs?: Partial<DriverCosts> | undefined;
   readonly trace?: Trace | undefined;
+  /** Of a unit with virtual commands (a guest's): where their registers are. Default 'current'. */
+  readonly virtualCommandLayout?: VirtualCommandLayout | undefined;
 }
 interface Device {
   readonly requesterId: number;
@@ -56,7 +59,7 @@ export class IommuDriver {
   private readonly ports: DriverPorts;
   private readonly queue: DriverQueue;
   private readonly context: DomainContext;
-  private readonly pasids: PasidAllocator;
+  private readonly pasids: PasidAllocator | VirtualPasids;
   private readonly sva: SvaBindings;
   private readonly faultHandler: FaultHandler;
   private readonly pageRequests: PageRequestHandlerQueue;
@@ -74,7 +77,8 @@ export class IommuDriver {
       if (!this.hardware.has(name)) throw new RangeError(`registers: the unit does not have ECAP.${name}`);
     this.queue = new DriverQueue(this.hardware, ports.costs?.queueWait ?? 0);
     this.context = new DomainContext(this.hardware, this.queue);
-    this.pasids = new PasidAllocator(ExtendedCapability.get.pasidWidth(this.hardware.extended, 0) + 1);
+    const virtual = this.hardware.has('virtualCommands') ? new VirtualPasids(this.hardware, ports.virtualCommandLayout ?? 'current') : undefined;
+    this.pasids = virtual?.available ? virtual : new PasidAllocator(ExtendedCapability.get.pasidWidth(this.hardware.extended, 0) + 1);
     this.sva = new SvaBindings(this.context, this.pasids, this);
     this.faultHandler = new FaultHandler(this.hardware);
     this.pageRequests = new PageRequestHandlerQueue(this.hardware, this.queue, (request) => this.handlePageRequest(request));

@@ -6,7 +6,7 @@ import { PageResponse } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import type { Mm } from '../ports.js';
 import { type DomainContext, SvaDomain } from './domains.js';
-import type { PasidAllocator } from './pasids.js';
+import type { PasidAllocator, VirtualPasids } from './pasids.js';
 import type { SvaHandle } from './types.js';
 
 /** What SVA needs of the driver. */
@@ -26,12 +26,12 @@ interface Binding {
 
 export class SvaBindings {
   private readonly context: DomainContext;
-  private readonly pasids: PasidAllocator;
+  private readonly pasids: PasidAllocator | VirtualPasids;
   private readonly attacher: Attacher;
   private readonly byMm = new Map<Mm, Binding>();
   private readonly byPasid = new Map<number, Binding>();
 
-  constructor(context: DomainContext, pasids: PasidAllocator, attacher: Attacher) {
+  constructor(context: DomainContext, pasids: PasidAllocator | VirtualPasids, attacher: Attacher) {
     this.context = context;
     this.pasids = pasids;
     this.attacher = attacher;

@@ -5,3 +5,4 @@ export * as iommufd from './iommufd.js';
 export * from './queue.js';
 export * from './registers.js';
 export * from './structures.js';
+export * from './virtual-commands.js';

@@ -6,7 +6,7 @@
 import { NO_PASID } from '@siov/layout/pcie';
 import { frameOf, MemoryWords } from '../memory.js';
 import type { InterruptSink, Mmio, PhysicalMap, Trace } from '../ports.js';
-import { Capability } from '../spec/capabilities.js';
+import { Capability, ExtendedCapability } from '../spec/capabilities.js';
 import { Fault } from '../spec/faults.js';
 import { ContextCommand, GlobalCommand, GlobalStatus, InterruptTable, InvalidateAddress, IotlbCommand } from '../spec/registers.js';
 import { EventRegisters } from './events.js';
@@ -16,6 +16,7 @@ import { StructureReader } from './lookup.js';
 import { type Profile, type Resolved, resolve } from './options.js';
 import { PageRequestQueue } from './page-requests.js';
 import { type FrontRegisters, faultRecords, frontRegisters, identify } from './register-file.js';
+import { VirtualCommands } from './virtual-commands.js';
 
 /** What a register front tells whoever stands behind it: the unit's own caches, or a VMM. All optional. */
 export interface FrontHooks {
@@ -38,6 +39,9 @@ export interface FrontHooks {
   deviceTlbInvalidated?(requesterId: number, pasid: number, hi: number, lo: number, bytes: number): void;
   /** Interrupt entry cache invalidation: `count` -1: all. */
   interruptEntriesChanged?(index: number, count: number): void;
+  /** Virtual commands: a PASID for the guest, or -1; one comes back, false when it was not given out. Absent: VCCAP says that there are none. */
+  allocPasid?(): number;
+  freePasid?(pasid: number): boolean;
   /** Page group response. `pasid` -1: without PASID. */
   pageResponse?(requesterId: number, pasid: number, group: number, code: number): void;
 }
@@ -82,6 +86,7 @@ export class RegisterFront implements Mmio {
   interruptTableFrame = -1;
   interruptTableEntries = 0;
   extendedInterruptMode = false;
+  private readonly virtualCommands: VirtualCommands | undefined;
   private readonly faultEvent: EventRegisters;
   private readonly completionEvent: EventRegisters;
   private readonly pageEvent: EventRegisters;
@@ -94,6 +99,8 @@ export class RegisterFront implements Mmio {
     this.memory = new MemoryWords(memory);
     this.structures = new StructureReader(this.memory, this.resolved);
     this.registers = frontRegisters(this.resolved);
+    if (ExtendedCapability.get.virtualCommands(this.resolved.extended, 0))
+      this.virtualCommands = new VirtualCommands(profile?.virtualCommandLayout ?? 'current', hooks);
     const { words } = this.registers;
     const event = (row: 'faultControl' | 'completionControl' | 'pageRequestControl') => new EventRegisters(words, this.registers.at(row), sink);
     this.faultEvent = event('faultControl');
@@ -113,10 +120,15 @@ export class RegisterFront implements Mmio {
 
   /** A software read. GCMD reads 0. */
   read(offset: number, width: number): number {
+    if (VirtualCommands.has(offset)) return this.virtualCommands?.read(offset, width) ?? 0;
     return this.registers.read(offset, width) >>> 0;
   }
 
   write(offset: number, width: number, value: number): void {
+    if (VirtualCommands.has(offset)) {
+      this.virtualCommands?.write(offset, width, value);
+      return;
+    }
     const row = this.registers.write(offset, width, value);
     const low = (offset & 4) === 0;
     switch (row) {
@@ -160,6 +172,7 @@ export class RegisterFront implements Mmio {
   reset(): void {
     this.registers.reset();
     identify(this.registers, this.resolved);
+    this.virtualCommands?.reset();
     this.structures.rootFrame = this.interruptTableFrame = -1;
     this.structures.mode = 0;
     this.translationEnabled = this.interruptRemapping = this.compatibilityFormat = this.extendedInterruptMode = false;

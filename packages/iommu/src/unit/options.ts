@@ -1,5 +1,6 @@
 /** Options of the hardware side: capability profile, sizes of caches, modelled costs. */
 import { Capability, defaultProfile, ExtendedCapability } from '../spec/capabilities.js';
+import type { VirtualCommandLayout } from '../spec/virtual-commands.js';
 
 type Fields<T extends { get: object }> = { readonly [K in keyof T['get']]?: number };
 /** Differences from the default profile, by field name. */
@@ -8,6 +9,8 @@ export interface Profile {
   readonly extendedCapability?: Fields<typeof ExtendedCapability>;
   /** Bits of a host physical address; at most 43, so that a page frame fits an int32. Default 43. */
   readonly hostAddressWidth?: number;
+  /** Registers of virtual commands, where ECAP.VCS says that there are any; default 'current'. */
+  readonly virtualCommandLayout?: VirtualCommandLayout;
 }
 /** Capability words, resolved. */
 export interface Resolved {
