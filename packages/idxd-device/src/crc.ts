@@ -1,16 +1,20 @@
-/** CRC-32C (polynomial 0x1EDC6F41), reflected, eight bytes a step. RFC 3720, appendix B.4; DSA specification, "CRC Generation". */
+/** CRC-32C (polynomial 0x1EDC6F41), reflected, sixteen bytes a step. RFC 3720, appendix B.4; DSA specification, "CRC Generation". */
 
 const tables = /* @__PURE__ */ (() => {
-  const t = Array.from({ length: 8 }, () => new Int32Array(256));
+  const t = Array.from({ length: 16 }, () => new Int32Array(256));
   for (let n = 0; n < 256; n++) {
     let c = n;
     for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f6_3b78 : c >>> 1;
     t[0]![n] = c;
   }
-  for (let k = 1; k < 8; k++) for (let n = 0; n < 256; n++) t[k]![n] = t[0]![t[k - 1]![n]! & 0xff]! ^ (t[k - 1]![n]! >>> 8);
+  for (let k = 1; k < 16; k++) for (let n = 0; n < 256; n++) t[k]![n] = t[0]![t[k - 1]![n]! & 0xff]! ^ (t[k - 1]![n]! >>> 8);
   return t;
 })();
-const [t0, t1, t2, t3, t4, t5, t6, t7] = tables as [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
+const table = (k: number): Int32Array => tables[k]!;
+const [t0, t1, t2, t3] = [table(0), table(1), table(2), table(3)];
+const [t4, t5, t6, t7] = [table(4), table(5), table(6), table(7)];
+const [t8, t9, t10, t11] = [table(8), table(9), table(10), table(11)];
+const [t12, t13, t14, t15] = [table(12), table(13), table(14), table(15)];
 
 /** Continues the register `crc` (neither inverted before nor after) over `length` bytes. Words are read where both are aligned. */
 export function crc32c(crc: number, view: Uint8Array, words: Uint32Array, offset: number, length: number): number {
@@ -18,18 +22,26 @@ export function crc32c(crc: number, view: Uint8Array, words: Uint32Array, offset
   let at = offset;
   const end = offset + length;
   while (at < end && at & 3) c = t0[(c ^ view[at++]!) & 0xff]! ^ (c >>> 8);
-  for (let w = at >>> 2; at + 8 <= end; at += 8, w += 2) {
-    const low = words[w]! ^ c;
-    const high = words[w + 1]!;
-    c =
-      t7[low & 0xff]! ^
-      t6[(low >>> 8) & 0xff]! ^
-      t5[(low >>> 16) & 0xff]! ^
-      t4[low >>> 24]! ^
-      t3[high & 0xff]! ^
-      t2[(high >>> 8) & 0xff]! ^
-      t1[(high >>> 16) & 0xff]! ^
-      t0[high >>> 24]!;
+  for (let w = at >>> 2; at + 16 <= end; at += 16, w += 4) {
+    const one = words[w]! ^ c;
+    const two = words[w + 1]!;
+    const three = words[w + 2]!;
+    const four = words[w + 3]!;
+    // What does not depend on the register first.
+    const rest =
+      t11[two & 0xff]! ^
+      t10[(two >>> 8) & 0xff]! ^
+      t9[(two >>> 16) & 0xff]! ^
+      t8[two >>> 24]! ^
+      t7[three & 0xff]! ^
+      t6[(three >>> 8) & 0xff]! ^
+      t5[(three >>> 16) & 0xff]! ^
+      t4[three >>> 24]! ^
+      t3[four & 0xff]! ^
+      t2[(four >>> 8) & 0xff]! ^
+      t1[(four >>> 16) & 0xff]! ^
+      t0[four >>> 24]!;
+    c = t15[one & 0xff]! ^ t14[(one >>> 8) & 0xff]! ^ t13[(one >>> 16) & 0xff]! ^ t12[one >>> 24]! ^ rest;
   }
   while (at < end) c = t0[(c ^ view[at++]!) & 0xff]! ^ (c >>> 8);
   return c;
