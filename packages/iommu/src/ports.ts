@@ -66,6 +66,18 @@ export interface Extent {
   /** Modelled cost of this translation in nanoseconds. */
   ns: number;
 }
+/**
+ * Processes of the machine that this runs on, as first stages. A PASID entry names one by a root frame that no memory has; context and PASID
+ * are looked up as always, then the process says what is present. None of its answers is kept.
+ */
+export interface ForeignProcesses {
+  /** Whether a root frame is such a process's. */
+  owns(rootFrame: number): boolean;
+  /** As of `Upstream`; TlpStatus success, waiting, or notPresent (no page, or no right). `out.ns` is the unit's to fill. */
+  acquire(rootFrame: number, access: number, hi: number, lo: number, max: number, out: Extent): number;
+  /** After every write of any function; extents that are not its own are not its business. */
+  commit(out: Extent): void;
+}
 /** Requests of one function, on their way up. */
 export interface Upstream {
   /**

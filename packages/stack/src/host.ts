@@ -1,7 +1,7 @@
 /** A host: physical memory, a processor, a remapping unit, a PCI root with accelerators in it, and the kernel that runs on them. */
 import { Clock, Cpu, LocalApic } from '@siov/cpu';
 import { IdxdDevice, type Native, type Profile } from '@siov/idxd-device';
-import { IommuUnit } from '@siov/iommu';
+import { type ForeignProcesses, IommuUnit } from '@siov/iommu';
 import { FrameAllocator, PhysicalMemory, type Region } from '@siov/memory';
 import { ECAM_BUS_BYTES, type Mmio, PciRoot } from '@siov/pci-core';
 import { type CostTable, defaultCosts, type PartCosts, partCosts } from './costs.js';
@@ -21,6 +21,8 @@ export interface HostOptions {
   readonly devices?: readonly (Profile | undefined)[];
   /** Native code for the accelerators' CRC-32C and comparisons, where there is some. */
   readonly native?: Native;
+  /** Processes of the machine itself that SVA may bind. The accelerators then keep no translations of their own. */
+  readonly foreign?: ForeignProcesses;
   /** Entries of the unit's IOTLB, a power of two. */
   readonly iotlb?: number;
 }
@@ -61,6 +63,7 @@ export class Host {
       clock,
       costs: this.costs.unit,
       ...traced,
+      ...(options.foreign ? { foreign: options.foreign } : {}),
       sizes: { pagingStructure: 64, ...(options.iotlb ? { iotlb: options.iotlb } : {}) },
     });
     memory.addMmio(HostMap.iommu / 4096, HostMap.iommuBytes / 4096, this.unit);
@@ -72,6 +75,7 @@ export class Host {
         costs: this.costs.device,
         ...(profile ? { profile } : {}),
         ...(options.native ? { native: options.native } : {}),
+        ...(options.foreign ? { deviceTlb: false } : {}),
         ...traced,
       });
       this.root.add(device.function, i + 1);

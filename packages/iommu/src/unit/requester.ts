@@ -6,7 +6,7 @@
 import { Event, MessageStore } from '@siov/layout/events';
 import { DmaAccess, NO_PASID, PageResponse, TlpStatus } from '@siov/layout/pcie';
 import { frameOf } from '../memory.js';
-import type { Endpoint, Extent, Region, Upstream } from '../ports.js';
+import type { Endpoint, Extent, ForeignProcesses, Region, Upstream } from '../ports.js';
 import { Fault, legacyReasons } from '../spec/faults.js';
 import { PasidEntry } from '../spec/structures.js';
 import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
@@ -16,7 +16,7 @@ import { Queued } from './page-requests.js';
 import type { IommuUnit } from './unit.js';
 import { traceWalk } from './walk-trace.js';
 
-const { passThrough, secondStage } = PasidEntry.is.type;
+const { firstStage, passThrough, secondStage } = PasidEntry.is.type;
 /** 4 KiB pages of an IOTLB entry less one, by the size class in its tag. */
 const WITHIN = Int32Array.of(0, 0, 0x1ff, 0x3_ffff);
 /** No extent is longer. */
@@ -61,6 +61,8 @@ export class Requester implements Upstream {
   private salt = 0;
   private needs = 0;
   private second = false;
+  /** The first stage is a process's of the machine that this runs on: its root frame; -1: page tables in memory. */
+  private foreignFrame = -1;
   /** Places in the context and PASID caches. */
   private contextAt = 0;
   private spaceAt = 0;
@@ -104,6 +106,7 @@ export class Requester implements Upstream {
     }
     if (max > LONGEST) max = LONGEST;
     if (this.straight) return this.identity(access, pasid, hi, lo, max, out);
+    if (this.foreignFrame >= 0) return this.presence(access, pasid, hi, lo, max, out);
     const found = this.translate(access, hi, lo);
     if (found < 0) return this.refuse(-found, access, pasid, hi, lo);
     if (lo >> 12 === this.aheadLo) this.countedAhead(access, pasid, hi);
@@ -119,8 +122,9 @@ export class Requester implements Upstream {
   }
 
   commit(out: Extent): void {
-    if (out.view !== this.messageBytes) return;
     const { unit } = this;
+    if (unit.foreign !== undefined) unit.foreign.commit(out);
+    if (out.view !== this.messageBytes) return;
     if (unit.trace) unit.trace.emit(Event.message, this.requesterId, this.messageAddress, this.messageWords[0]! | 0, MessageStore.untagged);
     this.message(this.messageAddress, this.messageWords[0]!);
   }
@@ -310,6 +314,11 @@ export class Requester implements Upstream {
     this.spaceAt = at;
     this.faultDisable = spaceFlags & SpaceFlag.faultDisable;
     this.straight = type === passThrough;
+    this.foreignFrame = -1;
+    if (unit.foreign !== undefined && type === firstStage) {
+      const root = frameOf(space[at + Space.firstHi]!, space[at + Space.firstLo]!);
+      if (unit.foreign.owns(root)) this.foreignFrame = root;
+    }
     this.second = type === secondStage;
     this.domainId = space[at + Space.domainId]!;
     this.iotlbPasid = space[at + Space.iotlbPasid]!;
@@ -348,6 +357,21 @@ export class Requester implements Upstream {
     const frame = frameOf(hi, lo);
     if (frame >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(frame, lo & 0xfff, max, out);
+  }
+
+  /** A process of the machine itself answers: nothing of that is cached, and who asks for a translation hears of no page as from a walk. */
+  private presence(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, counters } = this;
+    counters[translations]!++;
+    this.ns += unit.lookupCost;
+    if (access & DmaAccess.ats) {
+      counters[atsRequests]!++;
+      this.ns += unit.atsCost;
+    }
+    const answer = (unit.foreign as ForeignProcesses).acquire(this.foreignFrame, access, hi, lo, max, out);
+    if (answer === TlpStatus.notPresent) return this.refuse(Fault.firstStageNotPresent, access, pasid, hi, lo);
+    out.ns = this.ns;
+    return answer;
   }
 
   /** Gives out memory: at most `length` bytes from `offset` of a frame, less where the region or the interrupt range ends it. */

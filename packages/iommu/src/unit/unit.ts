@@ -3,7 +3,7 @@
  * Remapping", "Caching Translation Information".
  */
 import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
-import type { Endpoint, InterruptSink, Mmio, PhysicalMap, Timer, Trace, Upstream } from '../ports.js';
+import type { Endpoint, ForeignProcesses, InterruptSink, Mmio, PhysicalMap, Timer, Trace, Upstream } from '../ports.js';
 import { Capability } from '../spec/capabilities.js';
 import { faultTraits } from '../spec/faults.js';
 import { AddressSpaces } from './address-spaces.js';
@@ -26,6 +26,8 @@ export interface UnitOptions {
   readonly profile?: Profile | undefined;
   readonly sizes?: CacheSizes | undefined;
   readonly trace?: Trace | undefined;
+  /** First stages that are processes of the machine itself. */
+  readonly foreign?: ForeignProcesses | undefined;
   /**
    * Hears of every use of a cached entry that the tables no longer bear out: software forgot an invalidation. Each answer of a cache is then
    * looked up anew, which takes time; absent, it costs a branch.
@@ -42,6 +44,7 @@ export class IommuUnit implements Mmio {
   // ports
   readonly map: PhysicalMap;
   readonly trace: Trace | undefined;
+  readonly foreign: ForeignProcesses | undefined;
   private readonly clock: Timer | undefined;
   // state
   readonly front: RegisterFront;
@@ -63,6 +66,7 @@ export class IommuUnit implements Mmio {
     const { memory, sink, clock, costs = {}, profile, sizes = {}, trace, onStale } = options;
     this.map = memory;
     this.trace = trace;
+    this.foreign = options.foreign;
     this.clock = clock;
     this.lookupCost = costs.lookup ?? 0;
     this.walkCost = costs.walkRead ?? 0;
