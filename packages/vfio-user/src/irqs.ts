@@ -73,7 +73,7 @@ const oneBit = (n: number): boolean => n !== 0 && (n & (n - 1)) === 0;
 const single = (index: number): boolean => index === PciIrq.ERR || index === PciIrq.REQ;
 
 /** In order; each is EINVAL, and the descriptors that came are closed. */
-export const irqRefusals: readonly (readonly [rule: string, broken: (c: Call) => boolean])[] = [
+const irqRefusals: readonly (readonly [rule: string, broken: (c: Call) => boolean])[] = [
   ['no unknown flag', (c) => (c.flags & ~(IRQ_SET_DATA | IRQ_SET_ACTION)) !== 0],
   ['exactly one kind of data', (c) => !oneBit(c.flags & IRQ_SET_DATA)],
   ['exactly one action', (c) => !oneBit(c.flags & IRQ_SET_ACTION)],

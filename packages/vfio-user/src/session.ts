@@ -31,7 +31,7 @@ export interface Message {
   readonly words: Uint32Array;
 }
 /** What answers a command: bytes of payload in `s.payload`, or -errno. */
-export type Handler = (s: Session, m: Message) => number;
+type Handler = (s: Session, m: Message) => number;
 export interface CommandRow {
   /** Smallest payload. A shorter one is EINVAL. */
   readonly bytes: number;

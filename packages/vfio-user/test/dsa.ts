@@ -5,7 +5,7 @@ import type { VfioUserClient } from '../src/index.js';
 const BAR0 = 0;
 const BAR2 = 2;
 const CONFIG = 7;
-export const bytesOf = (...words: number[]): Uint8Array => new Uint8Array(Uint32Array.from(words).buffer);
+const bytesOf = (...words: number[]): Uint8Array => new Uint8Array(Uint32Array.from(words).buffer);
 const u32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 
 export class TinyDriver {

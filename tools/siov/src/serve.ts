@@ -38,7 +38,7 @@ devices, the device's number comes last.
 PASIDs, nested translation and shared virtual memory cannot pass this protocol: a guest has dedicated kernel queues, and no user queues.`;
 
 /** What a line asks for; a text says what is wrong with it. */
-export function parseInjection(line: string, devices: number): Injection | string {
+function parseInjection(line: string, devices: number): Injection | string {
   const words = line.trim().split(/\s+/);
   const [what, second, third] = words;
   const number = (text: string | undefined): number => (text === undefined ? 0 : Number(text));
@@ -204,7 +204,7 @@ function jsonOutput(): Output {
 }
 
 /** The argument of QEMU's -device. */
-export const qemuDevice = (path: string): string => JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
+const qemuDevice = (path: string): string => JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
 
 function textOutput(paths: readonly string[]): Output {
   const live = process.stdout.isTTY === true;

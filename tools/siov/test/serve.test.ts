@@ -139,7 +139,10 @@ test('a connection is recorded, and printed by field names', async () => {
   expect(text).toMatch(/< VERSION 1 reply .* \+1 fd/);
   expect(text).toMatch(/> REGION_WRITE 2 offset=0xa0 region=0 count=4 data=00005000\n/);
   expect(text).toMatch(/< REGION_READ 3 reply EINVAL\n/);
-  const json = siov('wire', file, '--json', '--command', 'REGION_WRITE').stdout.trim().split('\n').map((line) => JSON.parse(line));
+  const json = siov('wire', file, '--json', '--command', 'REGION_WRITE')
+    .stdout.trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   expect(json).toMatchObject([
     { from: 'client', command: 'REGION_WRITE', reply: false, fields: { offset: 0xa0, region: 0, count: 4 }, data: '00005000' },
     { from: 'device', command: 'REGION_WRITE', reply: true },
