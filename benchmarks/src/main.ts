@@ -6,9 +6,12 @@ import { registerIommu } from './iommu.js';
 import { operationRatios, registerOperations } from './operations.js';
 import { registerPath } from './path.js';
 import { EIGHT_QUEUES, ONE_QUEUE, registerQueues, sharedQueue } from './queues.js';
+import { vfioUser } from './vfio-user.js';
 
 const words = process.argv.slice(2);
 const filter = words.find((w) => !w.startsWith('--'));
+// Processes of its own, and no mitata.
+if (filter === 'vfio-user') process.exit(await vfioUser(words.includes('--json')));
 registerIommu();
 registerPath([uacce('dedicated'), uacce('shared'), mdev]);
 registerOperations(uacce('dedicated'));
