@@ -1,5 +1,10 @@
-/** Benchmarks across packages. `pnpm bench [FILTER] [--json]`: mitata's own report, then ratios; `--json` also writes bench-results/. */
+/**
+ * Benchmarks across packages. `pnpm bench [GROUP | FILTER] [--json]`: mitata's own report, then ratios; `--json` also writes bench-results/. Without a
+ * group each runs in a process of its own: what the engine compiled for one kind of work would slow down another.
+ */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { run } from 'mitata';
 import { mdev, uacce } from './factory.js';
 import { registerIommu } from './iommu.js';
@@ -12,11 +17,23 @@ const words = process.argv.slice(2);
 const filter = words.find((w) => !w.startsWith('--'));
 // Processes of its own, and no mitata.
 if (filter === 'vfio-user') process.exit(await vfioUser(words.includes('--json')));
-registerIommu();
-registerPath([uacce('dedicated'), uacce('shared'), mdev]);
-registerOperations(uacce('dedicated'));
-registerQueues();
-const result = await run({ ...(filter ? { filter: new RegExp(filter, 'i') } : {}), format: 'mitata' });
+const groups: Readonly<Record<string, () => void>> = {
+  iommu: registerIommu,
+  path: () => registerPath([uacce('dedicated'), uacce('shared'), mdev]),
+  operations: () => registerOperations(uacce('dedicated')),
+  queues: registerQueues,
+};
+const group = filter !== undefined && filter in groups ? filter : undefined;
+if (filter === undefined) {
+  const self = fileURLToPath(import.meta.url);
+  for (const name of Object.keys(groups)) {
+    const { status } = spawnSync(process.execPath, [...process.execArgv, self, name, ...words], { stdio: 'inherit' });
+    if (status !== 0) process.exit(status ?? 1);
+  }
+  process.exit(0);
+}
+for (const [name, register] of Object.entries(groups)) if (group === undefined || name === group) register();
+const result = await run({ ...(group ? {} : { filter: new RegExp(filter, 'i') }), format: 'mitata' });
 
 const medians = new Map(result.benchmarks.flatMap((b) => b.runs.flatMap((r) => (r.stats ? [[b.alias, r.stats.p50] as const] : []))));
 const median = (name: string): number | undefined => medians.get(name);
@@ -32,11 +49,11 @@ for (const stack of ['uacce dedicated', 'mdev dedicated']) {
 }
 const [one, eight] = [median(ONE_QUEUE), median(EIGHT_QUEUES)];
 if (one !== undefined && eight !== undefined) lines.push(`8 queues over 1 queue: ${(one / eight).toFixed(2)} of the throughput (goal 0.8)`);
-if (!filter) lines.push(...sharedQueue());
+if (group === 'queues') lines.push(...sharedQueue());
 console.log(`\n${lines.join('\n')}`);
 
 if (words.includes('--json')) {
-  const file = new URL('../../bench-results/results.json', import.meta.url);
+  const file = new URL(`../../bench-results/${group ?? 'results'}.json`, import.meta.url);
   mkdirSync(new URL('.', file), { recursive: true });
   writeFileSync(
     file,
