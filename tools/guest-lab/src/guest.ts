@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { cpio } from './cpio.js';
-import { LabProblem } from './problem.js';
+import { CommandFailed } from './problem.js';
 import { ours, processorSeconds } from './processes.js';
 import { qemuArguments } from './qemu.js';
 import { type DmatestThread, parseDmatest, parseSaid } from './report.js';
@@ -75,16 +75,16 @@ export class Guest {
     });
     return new Promise((resolve) => {
       const late = setTimeout(() => {
-        this.#failed ??= new LabProblem(
+        this.#failed ??= new CommandFailed(
           `the guest did not finish within ${DEADLINE / 1000} s; its last words:\n${this.#console().slice(-8).join('\n')}`,
         );
         child.kill('SIGKILL');
       }, DEADLINE);
-      child.once('error', (error) => (this.#failed ??= new LabProblem(`QEMU: ${error.message}`)));
+      child.once('error', (error) => (this.#failed ??= new CommandFailed(`QEMU: ${error.message}`)));
       child.once('close', (status, signal) => {
         clearTimeout(late);
         if (!this.#killed && (status !== 0 || !this.#ended))
-          this.#failed ??= new LabProblem(
+          this.#failed ??= new CommandFailed(
             `the guest ended before its scenario did (QEMU: ${signal ?? `exit code ${status}`}); its last words:\n${[...this.#console().slice(-8), errors.trim()].join('\n')}`,
           );
         resolve();
@@ -142,7 +142,7 @@ export class Guest {
     try {
       return JSON.parse(this.text(name));
     } catch (error) {
-      throw new LabProblem(`${name} is not JSON (${(error as Error).message}):\n${this.text(name).slice(0, 400)}`);
+      throw new CommandFailed(`${name} is not JSON (${(error as Error).message}):\n${this.text(name).slice(0, 400)}`);
     }
   }
   dmatest(name: string): DmatestThread[] {

@@ -11,7 +11,7 @@ import type { Command } from './server.js';
 import type { Cache } from './setup.js';
 
 export type { Outcome } from './lab.js';
-export { LabProblem } from './problem.js';
+export { CommandFailed, LabProblem } from './problem.js';
 export { scenarios } from './scenarios/index.js';
 export type { Command } from './server.js';
 export { Cache, ready, setUp } from './setup.js';

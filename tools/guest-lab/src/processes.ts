@@ -1,7 +1,7 @@
 /** Other programs: run to their end, or kept at hand; none outlives us. And what the kernel knows of them (proc(5)). */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { LabProblem } from './problem.js';
+import { CommandFailed } from './problem.js';
 
 const children = new Set<ChildProcess>();
 process.on('exit', () => {
@@ -14,7 +14,7 @@ export function ours<T extends ChildProcess>(child: T): T {
   return child;
 }
 
-/** Runs a program to its end: its standard output. Throws with the last lines that it printed. */
+/** Runs a program to its end: its standard output. Throws CommandFailed. */
 export function run(
   command: string,
   args: readonly string[],
@@ -26,11 +26,11 @@ export function run(
     const all: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => void (out.push(chunk), all.push(chunk)));
     child.stderr.on('data', (chunk: Buffer) => void all.push(chunk));
-    child.once('error', (error) => reject(new LabProblem(`${command}: ${error.message}`)));
+    child.once('error', (error) => reject(new CommandFailed(`${command}: ${error.message}`)));
     child.once('close', (status, signal) => {
       if (status === 0) return resolve(Buffer.concat(out).toString());
       const tail = Buffer.concat(all).toString().trim().split('\n').slice(-12).join('\n');
-      reject(new LabProblem(`${command} ${args.slice(-3).join(' ')}: ${signal ?? `exit code ${status}`}\n${tail}`));
+      reject(new CommandFailed(`${command} ${args.slice(-3).join(' ')}: ${signal ?? `exit code ${status}`}\n${tail}`));
     });
   });
 }

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { LabProblem } from './problem.js';
+import { CommandFailed } from './problem.js';
 import { descriptorCount, mappings, ours, processorSeconds } from './processes.js';
 
 /** A program and its first arguments. */
@@ -89,8 +89,8 @@ export class Server {
   async says(event: string, times = 1): Promise<void> {
     const until = performance.now() + 30_000;
     while (this.count(event) < times) {
-      if (this.#ended) throw new LabProblem(`the device's process ended: ${this.errors || 'without a word'}`);
-      if (performance.now() > until) throw new LabProblem(`the device's process did not say '${event}' within 30 s`);
+      if (this.#ended) throw new CommandFailed(`the device's process ended: ${this.errors || 'without a word'}`);
+      if (performance.now() > until) throw new CommandFailed(`the device's process did not say '${event}' within 30 s`);
       await this.#next(until - performance.now());
     }
   }
@@ -110,7 +110,7 @@ export class Server {
       clearTimeout(late);
     }
     if (this.#child.exitCode !== 0)
-      throw new LabProblem(`the device's process ended with ${this.#child.signalCode ?? this.#child.exitCode}: ${this.errors}`);
+      throw new CommandFailed(`the device's process ended with ${this.#child.signalCode ?? this.#child.exitCode}: ${this.errors}`);
     return this.events.find((e) => e.event === 'end')?.devices ?? [];
   }
   /** The same, where it failed already. */

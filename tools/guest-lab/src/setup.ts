@@ -9,7 +9,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cpio, type Entry } from './cpio.js';
 import { mirror } from './mirror.js';
-import { LabProblem } from './problem.js';
+import { CommandFailed, LabProblem } from './problem.js';
 import { run } from './processes.js';
 import { finish, open, type Step } from './steps.js';
 
@@ -67,8 +67,19 @@ const aptOptions = (cache: Cache): string[] =>
     'APT::Sandbox::User': 'root',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '3',
+    'APT::Update::Error-Mode': 'any',
     'Debug::NoLocking': 'true',
   }).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+
+/** apt-get, of which everything but the archive is ours: if it fails, the archive is to blame. */
+async function apt(cache: Cache, ...args: string[]): Promise<void> {
+  try {
+    await run('apt-get', [...aptOptions(cache), '-q', ...args]);
+  } catch (error) {
+    if (!(error instanceof CommandFailed)) throw error;
+    throw new LabProblem(`Debian's packages cannot be had (SIOV_DEBIAN_MIRROR=URL names another archive); ${error.message}`);
+  }
+}
 
 const found = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
 
@@ -83,10 +94,10 @@ function chroot(cache: Cache): (command: readonly string[]) => Promise<string> {
     throw new LabProblem(`building the guest's modules needs root, or user namespaces: once, as root,
   XDG_CACHE_HOME=${join(cache.folder, '../..')} siov guest --set-up
 and then as any user that can read that folder`);
-  // A container without the right to mount: the compiler reads one file of /proc (objtool: its stack's limit), and writes to /dev/null.
+  // A container without the right to mount: programs write to /dev/null, and objtool looks up where its stack is, to explain its own overflows.
   return async (command) => {
     for (const folder of ['proc/self', 'dev']) mkdirSync(cache.tree(folder), { recursive: true });
-    copyFileSync('/proc/self/limits', cache.tree('proc/self/limits'));
+    writeFileSync(cache.tree('proc/self/maps'), '7f0000000000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]\n');
     if (!existsSync(cache.tree('dev/null'))) await run('mknod', ['-m', '666', cache.tree('dev/null'), 'c', '1', '3']);
     return run('chroot', [cache.tree(), ...command]);
   };
@@ -111,7 +122,7 @@ const steps: readonly Step<Cache>[] = [
       for (const folder of ['lists/partial', 'archives/partial']) mkdirSync(cache.apt(folder), { recursive: true });
       writeFileSync(cache.apt('sources.list'), [SUITE, BACKPORTS].map((suite) => `deb [signed-by=${keyring}] ${from} ${suite} main\n`).join(''));
       writeFileSync(cache.apt('status'), '');
-      await run('apt-get', [...aptOptions(cache), 'update', '-q']);
+      await apt(cache, 'update');
       const shown = await run('apt-cache', [...aptOptions(cache), 'show', '--no-all-versions', 'linux-headers-amd64']);
       const release = /^Depends:.*\blinux-headers-(\d\S*-amd64)/m.exec(shown)?.[1];
       if (!release) throw new LabProblem(`linux-headers-amd64 of ${BACKPORTS} depends on no kernel's headers: has the archive changed?`);
@@ -126,7 +137,7 @@ const steps: readonly Step<Cache>[] = [
       const { release } = cache;
       const source = `linux-source-${/^\d+\.\d+/.exec(release)![0]}`;
       const kernel = ['binary', 'modules', 'headers'].map((part) => `linux-${part}-${release}`);
-      await run('apt-get', [...aptOptions(cache), 'install', '-y', '-q', '--download-only', ...packages, ...essential, ...kernel, source]);
+      await apt(cache, 'install', '-y', '--download-only', ...packages, ...essential, ...kernel, source);
       const debs = readdirSync(cache.apt('archives')).filter((name) => name.endsWith('.deb'));
       const part = cache.tree().replace(/$/, '.part');
       rmSync(part, { recursive: true, force: true });
@@ -165,7 +176,8 @@ const steps: readonly Step<Cache>[] = [
     async run(cache) {
       for (const name of filesOf('module')) copyFileSync(own(`module/${name}`), cache.tree('build', name));
       writeFileSync(cache.tree('build/Kbuild'), `${readFileSync(own('module/Kbuild'), 'utf8')}obj-m += dmatest.o\n`);
-      await chroot(cache)(['make', '-s', '-C', `/usr/lib/modules/${cache.release}/build`, 'M=/build', 'modules']);
+      // Nothing of our environment: it may hold what means something to make and to kbuild.
+      await chroot(cache)(['env', '-i', 'PATH=/usr/bin', 'make', '-s', '-C', `/usr/lib/modules/${cache.release}/build`, 'M=/build', 'modules']);
       rmSync(cache.modules(), { recursive: true, force: true });
       mkdirSync(cache.modules());
       for (const name of ['dmatest.ko', 'movdir64b_trap.ko']) copyFileSync(cache.tree('build', name), cache.modules(name));

@@ -23,10 +23,23 @@ test('a row for each scenario, its lines under it, what failed marked', () => {
   };
   const lines = table([outcome, failed], 100).split('\n');
   expect(lines[0]).toMatch(/^scenario +result +time +iops +our CPU$/);
-  expect(lines[2]).toMatch(/^d dmatest +passed +12\.3 s +2345 \(1 wq\), 99 \(8 wq\) +22 %$/);
-  expect([lines[3]!.length, lines[3]!.at(-1)]).toEqual([100, '…']);
-  expect(lines[4]).toMatch(/^f halt +FAILED +12\.3 s$/);
-  expect(lines.slice(5)).toEqual(['    said', '    ! a: 1, not 2', '    ! two', '    ! lines', '']);
+  expect(lines[2]).toMatch(/^d dmatest +passed +12\.3 s +99 to 2345 +22 %$/);
+  expect(lines[3]).toBe('    iops: 1 wq 2345 · 8 wq 99');
+  expect([lines[4]!.length, lines[4]!.at(-1)]).toEqual([100, '…']);
+  expect(lines[5]).toMatch(/^f halt +FAILED +12\.3 s$/);
+  expect(lines.slice(6)).toEqual(['    said', '    ! a: 1, not 2', '    ! two', '    ! lines', '']);
+});
+
+test('many rates are wrapped between them', () => {
+  const iops = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`kind ${i}`, 1000 + i]));
+  const lines = table([{ ...outcome, iops, log: [] }], 80)
+    .trimEnd()
+    .split('\n')
+    .slice(3);
+  expect(lines.length).toBeGreaterThan(5);
+  for (const line of lines) expect(line).toMatch(/^ {4}(iops: )?kind \d+ \d+( · kind \d+ \d+)*$/);
+  for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
+  expect(lines.join(' ').match(/kind/g)).toHaveLength(30);
 });
 
 test('scenarios have letters of their own, in order, and say what holds', () => {

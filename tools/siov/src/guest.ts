@@ -1,5 +1,5 @@
 /** `siov guest`: scenarios in a real Linux guest, on devices that `siov serve` puts on sockets. */
-import { Cache, LabProblem, type Outcome, ready, runScenarios, scenarios, setUp, table } from '@siov/guest-lab';
+import { Cache, CommandFailed, LabProblem, type Outcome, ready, runScenarios, scenarios, setUp, table } from '@siov/guest-lab';
 import { helpText, type Option, parseOptions, UsageError } from './options.js';
 
 const options: readonly Option[] = [
@@ -41,7 +41,9 @@ export async function guest(argv: readonly string[]): Promise<number> {
     if (!ready(cache)) await setUp(cache, (line) => say({ event: 'set-up', line }, `${line}\n`));
   } catch (error) {
     if (error instanceof LabProblem) throw new UsageError(error.message);
-    throw error;
+    if (!(error instanceof CommandFailed)) throw error;
+    process.stderr.write(`siov: the set-up failed: ${error.message}\n`);
+    return 1;
   }
   if (values['set-up']) {
     say({ event: 'ready', folder: cache.folder }, `everything is there: ${cache.folder}\n`);
