@@ -9,6 +9,7 @@ import { TlpStatus } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import { config } from '@siov/pci-core';
 import { type IrqInfo, type IrqRequest, type PciPort, type RegionInfo, type VfioDevice, VfioPciDevice, type VmArea } from '@siov/vfio-mdev';
+import { PciRegion } from '@siov/vfio-mdev/uapi';
 
 /** Memory that answers at once or later: `DmaSpace` of `@siov/vfio-user` fits. */
 export interface BareMemory extends Pick<Upstream, 'acquire' | 'commit'> {
@@ -25,6 +26,8 @@ export interface BareMemory extends Pick<Upstream, 'acquire' | 'commit'> {
 export interface BareDeviceOptions {
   readonly profile?: Profile;
   readonly name?: string;
+  /** A clock of this machine, in microseconds: with it the device measures how long descriptors take (`latency`). */
+  readonly now?: () => number;
   /** Take descriptors in smaller stores (default true): emulated processors have no MOVDIR64B, and a socket carries at most 8 bytes a store. */
   readonly assembleStores?: boolean;
 }
@@ -44,11 +47,13 @@ export class BareDevice implements VfioDevice {
   readonly #handlers: ((() => void) | undefined)[] = [];
   #memory: BareMemory | undefined;
   interrupts = 0;
+  readonly #latencies: Latencies | undefined;
 
   constructor(options: BareDeviceOptions = {}) {
     const { clock } = this;
     const { profile, assembleStores = true } = options;
     this.name = options.name ?? '0000:00:01.0';
+    this.#latencies = options.now && new Latencies(options.now);
     this.idxd = new IdxdDevice({
       clock,
       assembleStores,
@@ -98,6 +103,19 @@ export class BareDevice implements VfioDevice {
     };
   }
 
+  /** Microseconds from the store that made a descriptor whole to its record, of the last few thousand; undefined without `now`. */
+  get latency(): { readonly p50: number; readonly p99: number } | undefined {
+    return this.#latencies?.percentiles();
+  }
+  /** A fault on demand: the device stops, and asks for `reset`. */
+  injectHalt(reset: Parameters<IdxdDevice['injectHalt']>[0]): void {
+    this.idxd.injectHalt(reset);
+  }
+  /** A fault on demand: an error of no descriptor, 1 to 0x7f, in SWERROR. */
+  injectSoftwareError(error: number): void {
+    this.idxd.injectSoftwareError(error);
+  }
+
   /** Works until `over` says so: true when there is more to do at once. Nothing else runs the device: register accesses only change its state. */
   run(over: () => boolean): boolean {
     const { clock } = this;
@@ -107,6 +125,7 @@ export class BareDevice implements VfioDevice {
     do {
       if (memory?.ready) memory.resume(this.#operations, (operation) => this.idxd.pageResponse(-1, operation, 0));
       if (!clock.pump() && !clock.idle()) return false;
+      this.#latencies?.ended(this.idxd.counters[Counter.succeeded]! + this.idxd.counters[Counter.failed]!);
     } while (!over());
     return clock.pending > 0 || memory?.ready === true;
   }
@@ -181,7 +200,9 @@ export class BareDevice implements VfioDevice {
     return this.#pci.read(region, offset, out);
   }
   write(region: number, offset: number, bytes: Uint8Array): number {
-    return this.#pci.write(region, offset, bytes);
+    const done = this.#pci.write(region, offset, bytes);
+    if (region === PciRegion.BAR2) this.#latencies?.began(this.idxd.counters[Counter.accepted]!);
+    return done;
   }
   mmap(area: VmArea, region: number, offset: number): number {
     return this.#pci.mmap(area, region, offset);
@@ -200,5 +221,36 @@ export class BareDevice implements VfioDevice {
   }
   request(): void {
     this.#pci.request();
+  }
+}
+
+/** How long the last descriptors took. They end in about the order in which they came; a batch's members are taken for its own. */
+class Latencies {
+  readonly #now: () => number;
+  readonly #begun: number[] = [];
+  readonly #taken = new Float64Array(4096);
+  #count = 0;
+  #accepted = 0;
+  #completed = 0;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+  began(accepted: number): void {
+    if (accepted > this.#accepted) this.#begun.push(this.#now());
+    this.#accepted = accepted;
+  }
+  ended(completed: number): void {
+    if (completed === this.#completed) return;
+    const now = this.#now();
+    for (; this.#completed < completed; this.#completed++) {
+      const began = this.#begun.shift();
+      if (began !== undefined) this.#taken[this.#count++ % this.#taken.length] = now - began;
+    }
+  }
+  percentiles(): { readonly p50: number; readonly p99: number } {
+    const sorted = this.#taken.slice(0, Math.min(this.#count, this.#taken.length)).sort();
+    const at = (share: number): number => sorted[Math.floor(sorted.length * share)] ?? 0;
+    return { p50: at(0.5), p99: at(0.99) };
   }
 }

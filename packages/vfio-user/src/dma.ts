@@ -55,6 +55,9 @@ interface Scratch {
 export class DmaSpace {
   // fixed
   readonly kind = 'vfio-user DMA';
+  // ports
+  /** Hears of mappings when they are there, and before they go. */
+  listener: { added(mapping: Mapping): void; removed(mapping: Mapping): void } | undefined;
   // state
   link: DmaLink | undefined;
   log: DirtyLog | undefined;
@@ -92,6 +95,11 @@ export class DmaSpace {
   }
   add(mapping: Mapping): void {
     this.#mappings.splice(this.#after(mapping.address), 0, mapping);
+    this.listener?.added(mapping);
+  }
+  /** Shows a mapping in place from `offset` bytes on, as much as lies in one piece; false: its file is not mapped, or there is none. */
+  view(mapping: Mapping, offset: number, out: Extent): boolean {
+    return mapping.backing?.acquire?.(offset, mapping.size - offset, true, out) ?? false;
   }
   exact(address: number, size: number): Mapping | undefined {
     const mapping = this.#mappings[this.#after(address)];
@@ -102,6 +110,7 @@ export class DmaSpace {
     const at = this.#after(mapping.address);
     if (this.#mappings[at] === mapping) this.#mappings.splice(at, 1);
     this.#last = undefined;
+    this.listener?.removed(mapping);
     for (const [extent, scratch] of this.#scratch) {
       if (scratch.mapping !== mapping) continue;
       this.#writes.delete(scratch.view);

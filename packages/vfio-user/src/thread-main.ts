@@ -49,8 +49,8 @@ async function serve(): Promise<void> {
     }
   } finally {
     server.close();
-    parts.counters?.(start.counters);
     parts.close?.();
+    parts.counters?.(start.counters);
   }
 }
 await serve();

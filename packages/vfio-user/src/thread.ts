@@ -19,7 +19,7 @@ export interface ServerParts {
   /** A `send` of the starting thread. Answers go back by `tell`. */
   message?(message: unknown, tell: (answer: unknown) => void): void;
   readonly observer?: Observer;
-  /** The server ends. */
+  /** The server has ended; `counters` is called once more. */
   close?(): void;
 }
 export interface ThreadOptions {

@@ -13,7 +13,9 @@ const options: readonly Option[] = [
   {
     name: 'device',
     value: 'NAME',
-    help: `what to serve: ${Object.keys(deviceTable).join(', ')}`,
+    help: `what to serve: ${Object.entries(deviceTable)
+      .map(([name, { about }]) => `${name} (${about})`)
+      .join(', ')}`,
     default: 'dsa-spr',
     parse: oneOfWords(...Object.keys(deviceTable)),
   },
@@ -169,6 +171,7 @@ async function plain(data: ServeData, peer: PeerName, onClient: OnClient): Promi
     async stop() {
       await server.close();
       parts.close?.();
+      parts.counters?.(counters);
     },
   };
 }
@@ -183,7 +186,7 @@ interface Output {
 }
 
 const countersOf = (all: Float64Array, device: number): Record<string, number> =>
-  Object.fromEntries(counterNames.map((name, i) => [name, all[device * counterNames.length + i]!]));
+  Object.fromEntries(counterNames.map((name, i) => [name, Math.round(all[device * counterNames.length + i]! * 10) / 10]));
 
 function jsonOutput(): Output {
   let last = '';
@@ -216,8 +219,9 @@ function textOutput(paths: readonly string[]): Output {
   const text = (all: Float64Array): string =>
     paths
       .map((_, i) => {
-        const { descriptors, failed, bytes, faults, interrupts } = countersOf(all, i);
-        return `${name(i)}${descriptors} descriptors (${failed} failed), ${bytes} bytes, ${faults} faults, ${interrupts} interrupts`;
+        const { descriptors, failed, bytes, faults, interrupts, p50, p99 } = countersOf(all, i);
+        const took = p50! > 0 ? `; a descriptor takes ${p50!.toFixed(0)} us (p99 ${p99!.toFixed(0)})` : '';
+        return `${name(i)}${descriptors} descriptors (${failed} failed), ${bytes} bytes, ${faults} faults, ${interrupts} interrupts${took}`;
       })
       .join('; ');
   return {

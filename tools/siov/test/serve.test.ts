@@ -67,7 +67,7 @@ describe('a mistake in the call is one line, and exit code 2', () => {
     [['serve', '--socket', `/tmp/${'x'.repeat(110)}`], /longer than 107 bytes/],
     [['serve', '--socket', `${taken}/s`], /part of the path is not a folder/],
     [['serve', '--socket', '/proc/s'], /socket \/proc\/s: /],
-    [['serve', '--socket', '/x', '--device', 'gpu'], /'gpu' is not one of dsa-spr, dsa-gnrd/],
+    [['serve', '--socket', '/x', '--device', 'gpu'], /'gpu' is not one of dsa-spr, dsa-gnrd, vdev/],
     [['serve', '--socket', '/x', '--peer', 'crosvm'], /'crosvm' is not one of strict, libvfio-user, qemu, cloud-hypervisor/],
     [['serve', '--socket', '/x', '--inject', 'gremlins'], /'gremlins' is not a fault; faults are 'halt/],
     [['serve', '--socket', '/x', '--inject', 'swerror 200'], /'200' is not an error code from 1 to 0x7f/],
@@ -148,6 +148,17 @@ test('a connection is recorded, and printed by field names', async () => {
     { from: 'device', command: 'REGION_WRITE', reply: true },
   ]);
   expect(siov('wire', file, '--summary').stdout).toMatch(/REGION_READ +1 +1 /);
+});
+
+test("the mdev model's virtual device is served too", async () => {
+  const socket = socketPath();
+  const server = serve('--socket', socket, '--device', 'vdev');
+  await server.event('listening');
+  const client = VfioUserClient.connect(socket);
+  expect([client.regionInfo(2).size, client.irqInfo(2).count]).toEqual([0x2000, 2]);
+  client.close();
+  server.child.kill('SIGTERM');
+  expect(await server.ended).toBe(0);
 });
 
 test('two devices of one server, and a fault of the second', async () => {
