@@ -1,0 +1,98 @@
+/** The machine that programs see: a host with accelerators, its kernel and drivers, and a configuration. */
+import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
+import { applyConfig, type IdxdDriver, loadConfig } from '@siov/idxd-driver';
+import { errnoName } from '@siov/layout/uapi';
+import { Host } from '@siov/stack';
+import { ForeignMemory } from './foreign.js';
+import type { Native } from './native.js';
+
+/** A name or a configuration that the machine cannot be built from. */
+export class MachineError extends Error {}
+
+export const deviceProfiles: Readonly<Record<string, { readonly about: string; readonly profile: Profile }>> = {
+  'dsa-spr': { about: "DSA of Sapphire Rapids' shape", profile: sprDsa },
+  'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape, with an event log", profile: gnrD },
+};
+
+/** One shared and one dedicated queue for user programs, in the format of accel-config's files. */
+export const defaultConfig = (id = 0): string =>
+  JSON.stringify([
+    {
+      dev: `dsa${id}`,
+      groups: [
+        {
+          dev: `group${id}.0`,
+          grouped_workqueues: [queue(id, 0, { mode: 'shared', size: 16, threshold: 15 }), queue(id, 1, { mode: 'dedicated', size: 16 })],
+          grouped_engines: [0, 1, 2, 3].map((engine) => ({ dev: `engine${id}.${engine}`, group_id: 0 })),
+        },
+      ],
+    },
+  ]);
+const queue = (id: number, index: number, more: object): object => ({
+  dev: `wq${id}.${index}`,
+  ...more,
+  group_id: 0,
+  priority: 10,
+  block_on_fault: 1,
+  type: 'user',
+  driver_name: 'user',
+  name: `app${index}`,
+});
+
+export interface Machine {
+  readonly host: Host;
+  readonly drivers: readonly IdxdDriver[];
+  readonly foreign: ForeignMemory;
+}
+export interface MachineOptions {
+  /** Names of `deviceProfiles`; default: one 'dsa-spr'. */
+  readonly devices?: readonly string[];
+  /** The text of a file for `accel-config load-config`; default: a shared and a dedicated queue of each device. '': nothing is configured. */
+  readonly config?: string;
+  readonly trace?: { emit(event: number, a: number, b: number, c: number, d: number): void };
+}
+
+/** Throws MachineError. */
+export function buildMachine(native: Native, options: MachineOptions = {}): Machine {
+  const { devices = ['dsa-spr'], config, trace } = options;
+  const profiles = devices.map((name) => {
+    const found = Object.hasOwn(deviceProfiles, name) ? deviceProfiles[name] : undefined;
+    if (!found) throw new MachineError(`there is no device '${name}'; there are ${Object.keys(deviceProfiles).join(', ')}`);
+    return found.profile;
+  });
+  const foreign = new ForeignMemory(native);
+  const host = new Host({ devices: profiles, foreign, ramBytes: 64 * 2 ** 20, ...(trace ? { trace } : {}) });
+  const { kernel } = host;
+  const drivers = kernel.devices.map((device) => kernel.bindIdxd(device, { wqs: [{ mode: 'dedicated', size: 1, group: 0, type: 'user' }] }));
+  const { sysfs } = kernel.user;
+  sysfs.add('/sys/module/idxd/parameters/sva', { show: () => 'Y\n' });
+  for (const driver of drivers) {
+    // As after boot: configured by nobody, and off.
+    sysfs.write('/sys/bus/dsa/drivers/idxd/unbind', `dsa${driver.id}`);
+    if (config === undefined) apply(defaultConfig(driver.id));
+  }
+  if (config) apply(config);
+  return { host, drivers, foreign };
+
+  function apply(text: string): void {
+    const loaded = loadConfig(text, drivers[0]?.capabilities.version);
+    if ('why' in loaded) throw new MachineError(`the configuration is refused: ${loaded.attribute}: ${loaded.why}`);
+    for (const writes of [loaded.writes, loaded.enable]) {
+      const { error, attribute } = applyConfig(sysfs, writes);
+      if (error < 0) throw new MachineError(`the configuration is refused: ${attribute}: ${errnoName(error)}`);
+    }
+  }
+}
+
+/** Device nodes and their numbers, as stat(2) gives them. */
+export function nodesOf({ host }: Machine): ReadonlyMap<string, number> {
+  const { sysfs } = host.kernel.user;
+  const nodes = new Map<string, number>();
+  for (const path of host.kernel.user.nodes()) {
+    const [, queue, device] = /^\/dev\/(?:dsa|iax)\/(wq(\d+)\.\d+)$/.exec(path) ?? [];
+    if (queue === undefined) continue;
+    const text = (name: string): number => Number(sysfs.read(`/sys/bus/dsa/devices/${name}`));
+    nodes.set(path, (text(`dsa${device}/cdev_major`) << 8) | text(`${queue}/cdev_minor`));
+  }
+  return nodes;
+}

@@ -1,0 +1,574 @@
+/**
+ * The server: the simulated kernel, its devices, and the processes of this machine that use them. Calls come as packets over a socket, stores
+ * to portals through a ring of each process, and handles (stream sockets, one an open file) say by their end when a file was closed. One
+ * thread does everything: while there is work it looks at the rings, otherwise it sleeps in epoll.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Errno, MapFlag, Open, PENDING, Poll } from '@siov/layout/uapi';
+import type { Program, UserTask } from '@siov/vfs';
+import { type Machine, nodesOf } from './machine.js';
+import type { Native, NativeBytes } from './native.js';
+import { newRing, type ServedFile, Session } from './session.js';
+import { sweep, Tree } from './tree.js';
+import { Answer, Kind, Op, PAYLOAD, POSITION, Reply, Request, Ring, Slot, VERSION } from './wire.js';
+
+/** How long the server looks at rings after the last work, before it sleeps, in milliseconds. */
+const SPIN_MS = 0.3;
+/** How long it sleeps at most: timers of Node run in between. */
+const NAP_MS = 20;
+/** How long the device works before other processes are looked at. */
+const SLICE_MS = 4;
+const PREFIX = 'siov-exec-';
+const idle: Program = { step: () => 'wait' };
+/** Directories that are ours alone. */
+const OPAQUE = ['/sys/bus/dsa', '/dev/dsa', '/dev/iax'];
+
+export interface ServerCounts {
+  processes: number;
+  calls: number;
+  movdir64b: number;
+  enqcmd: number;
+  retries: number;
+  stores: number;
+  loads: number;
+  /** Instructions carried out in programs, and the milliseconds that took there, of processes that ended. */
+  traps: number;
+  trapMs: number;
+}
+export interface ServerOptions {
+  /** Where the overlay's folder goes; default: shared memory, or else the folder for temporary files. */
+  readonly folder?: string;
+  /** Asked before a descriptor reaches a queue: the answer that ENQCMD gets instead, or undefined. */
+  readonly refuse?: () => boolean;
+}
+
+export class ExecServer {
+  readonly machine: Machine;
+  /** The overlay's folder: SIOV_EXEC of programs. */
+  readonly root: string;
+  readonly counts: ServerCounts = { processes: 0, calls: 0, movdir64b: 0, enqcmd: 0, retries: 0, stores: 0, loads: 0, traps: 0, trapMs: 0 };
+  readonly #native: Native;
+  readonly #options: ServerOptions;
+  readonly #tree: Tree;
+  readonly #token = `siov-exec/${randomBytes(8).toString('hex')}`;
+  readonly #epoll: number;
+  readonly #processes: number;
+  readonly #handles: number;
+  /** Keeps files open that handles stand for. */
+  readonly #holder: UserTask;
+  readonly #sessions: Session[] = [];
+  readonly #byToken = new Map<number, Session>();
+  readonly #strangers = new Set<number>();
+  readonly #files = new Map<number, ServedFile>();
+  readonly #bySocket = new Map<number, ServedFile>();
+  readonly #pending: { readonly session: Session; retry(): number }[] = [];
+  readonly #in: NativeBytes;
+  readonly #inData: DataView;
+  readonly #out: NativeBytes;
+  readonly #outData: DataView;
+  readonly #packet = new Uint32Array(16);
+  #rings = 0;
+  #nextFile = 1;
+  #errors = 0;
+  #closed = false;
+
+  constructor(native: Native, machine: Machine, options: ServerOptions = {}) {
+    this.#native = native;
+    this.machine = machine;
+    this.#options = options;
+    const base = options.folder ?? sharedFolder();
+    sweep(base, PREFIX);
+    this.root = join(base, `${PREFIX}${process.pid}-${randomBytes(6).toString('hex')}`);
+    mkdirSync(this.root, { mode: 0o700 });
+    mkdirSync(join(this.root, 'ring'));
+    writeFileSync(join(this.root, 'names'), [this.#token, ...OPAQUE].join('\n'));
+    const { kernel } = machine.host;
+    this.#tree = new Tree(this.root, kernel.user.sysfs);
+    this.#holder = kernel.user.spawn(idle, 'holder');
+    this.#in = native.allocate(Request.size + PAYLOAD);
+    this.#inData = new DataView(this.#in.bytes.buffer, this.#in.bytes.byteOffset, this.#in.bytes.length);
+    this.#out = native.allocate(4096);
+    this.#outData = new DataView(this.#out.bytes.buffer, this.#out.bytes.byteOffset, Reply.size);
+    this.#epoll = native.epoll();
+    this.#processes = native.listen(join(this.root, 'socket'), true);
+    this.#handles = native.listen(join(this.root, 'files'), false);
+    native.watch(this.#epoll, this.#processes, this.#processes);
+    native.watch(this.#epoll, this.#handles, this.#handles);
+    for (const path of ['/sys/bus/dsa', '/dev/dsa', '/dev/iax']) mkdirSync(join(this.root, path), { recursive: true });
+    this.#sync();
+  }
+
+  /** Processes that are connected, files that are open, and address spaces that the device may reach. */
+  get alive(): { readonly processes: number; readonly files: number; readonly memories: number } {
+    return { processes: this.#sessions.length, files: this.#files.size, memories: this.machine.foreign.size };
+  }
+
+  /** Serves until the condition holds, which is looked at every few milliseconds. */
+  async run(until: () => boolean): Promise<void> {
+    let last = performance.now();
+    let yielded = last;
+    for (let round = 0; ; round++) {
+      if (this.#take()) {
+        this.#settle();
+        last = performance.now();
+        round = 0;
+      }
+      const now = performance.now();
+      if (now - yielded > NAP_MS / 2) {
+        await new Promise((resolve) => setImmediate(resolve));
+        yielded = performance.now();
+        if (until()) break;
+      }
+      if (now - last < SPIN_MS) {
+        if (round % 16 === 15 && this.#events(0)) last = performance.now();
+        continue;
+      }
+      if (this.#busy()) {
+        this.#settle();
+        continue;
+      }
+      this.#tree.some(8);
+      this.#sleep(true);
+      const woken = this.#anyFilled() || this.#events(NAP_MS);
+      this.#sleep(false);
+      if (woken) last = performance.now();
+      else {
+        await new Promise((resolve) => setImmediate(resolve));
+        yielded = performance.now();
+        if (until()) break;
+      }
+    }
+    this.#drain();
+  }
+
+  /** All processes lose the device. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const session of [...this.#sessions]) this.#end(session);
+    for (const file of [...this.#files.values()]) this.#close(file);
+    for (const fd of [this.#processes, this.#handles, this.#epoll, ...this.#strangers]) this.#native.close(fd);
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  // --- rings
+
+  #anyFilled(): boolean {
+    for (const session of this.#sessions) if (session.next() >= 0) return true;
+    return false;
+  }
+  #sleep(on: boolean): void {
+    for (const session of this.#sessions) session.sleeping = on;
+  }
+  /** Takes what the rings hold, a few of each process at a time; whether there was anything. */
+  #take(): boolean {
+    let any = false;
+    for (const session of this.#sessions) {
+      for (let n = 0; n < 64; n++) {
+        const at = session.next();
+        if (at < 0) break;
+        any = true;
+        this.#access(session, at);
+      }
+    }
+    return any;
+  }
+
+  #access(session: Session, at: number): void {
+    const { words, mm } = session;
+    const { counts } = this;
+    const kind = words[at + Slot.kind / 4];
+    const address = words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32;
+    const frame = mm.frameOf(address);
+    const region = frame < 0 ? undefined : this.machine.host.memory.regionOf(frame);
+    const device = region?.device;
+    const offset = region && device ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0;
+    if (kind === Kind.movdir64b) {
+      counts.movdir64b++;
+      if (device && offset % 64 === 0) device.movdir64b?.(offset, this.#copy(words, at), 0);
+      session.take(at);
+    } else if (kind === Kind.enqcmd) {
+      counts.enqcmd++;
+      const packet = this.#copy(words, at);
+      let answer: number = Answer.busError;
+      if (mm.pasid < 0) answer = Answer.protection;
+      else if (device?.enqcmd && offset % 64 === 0) {
+        packet[0] = mm.pasid;
+        answer = this.#options.refuse?.() || device.enqcmd(offset, packet, 0) !== 0 ? Answer.retry : Answer.done;
+        if (answer === Answer.retry) counts.retries++;
+      }
+      session.answer(at, answer);
+    } else if (kind === Kind.load) {
+      counts.loads++;
+      const width = words[at + Slot.width / 4]!;
+      let value = 0n;
+      if (device)
+        for (let done = 0; done < Math.min(width, 8); done += 4) value |= BigInt(device.read(offset + done, Math.min(4, width))) << BigInt(done * 8);
+      session.answer(at, device ? Answer.done : Answer.busError, value);
+    } else {
+      counts.stores++;
+      const width = words[at + Slot.width / 4]!;
+      const value = at + Slot.value / 4;
+      if (device && (width === 1 || width === 2)) device.write(offset, width, words[value]!);
+      else if (device) for (let done = 0; done < Math.min(width, 8); done += 4) device.write(offset + done, 4, words[value + done / 4]!);
+      session.take(at);
+    }
+  }
+  #copy(words: Uint32Array, at: number): Uint32Array {
+    const { data } = Slot;
+    const packet = this.#packet;
+    for (let i = 0; i < 16; i++) packet[i] = words[at + data / 4 + i]!;
+    return packet;
+  }
+
+  // --- the device
+
+  #busy(): boolean {
+    return this.machine.host.clock.pending > 0;
+  }
+  /** The device and the kernel work; other processes' rings are looked at in between. */
+  #settle(): void {
+    const { host, foreign } = this.machine;
+    foreign.refresh();
+    const end = performance.now() + SLICE_MS;
+    for (let n = 1; host.clock.pump() || host.clock.idle(); n++) {
+      if (n % 64 !== 0) continue;
+      if (performance.now() > end) break;
+      if (this.#anyFilled()) break;
+    }
+    foreign.flush();
+    this.#notify();
+    this.#retry();
+  }
+  /** Until nothing is left that could happen. */
+  #drain(): void {
+    do this.#settle();
+    while (this.#busy());
+  }
+  /** Files that poll(2) would now find readable get a byte. */
+  #notify(): void {
+    const errors = this.machine.drivers.reduce((sum, driver) => sum + driver.softwareErrors.length, 0);
+    if (errors === this.#errors) return;
+    this.#errors = errors;
+    for (const file of this.#files.values()) this.#signal(file);
+  }
+  #signal(file: ServedFile): void {
+    if (file.signalled || file.socket === undefined || file.kind !== 'c') return;
+    const { task } = file.opener;
+    const ready = this.#holder.file(file.held)?.poll?.(task) ?? 0;
+    if (!(ready & (Poll.IN | Poll.ERR))) return;
+    file.signalled = true;
+    this.#native.send(file.socket, this.#out, 1);
+  }
+  #retry(): void {
+    for (const waiting of this.#pending.splice(0)) {
+      const result = waiting.retry();
+      if (result === PENDING) this.#pending.push(waiting);
+      else this.#reply(waiting.session, result);
+    }
+  }
+
+  #sync(): void {
+    this.#tree.sync(nodesOf(this.machine));
+  }
+
+  // --- sockets
+
+  #events(timeoutMs: number): boolean {
+    const native = this.#native;
+    const n = native.wait(this.#epoll, timeoutMs);
+    if (n === 0) return false;
+    const tokens = native.ready.slice(0, n);
+    for (const token of tokens) {
+      if (token === this.#processes) this.#acceptProcesses();
+      else if (token === this.#handles) this.#acceptHandles();
+      else if (this.#byToken.has(token)) this.#packets(this.#byToken.get(token)!, token);
+      else if (this.#bySocket.has(token)) this.#stream(this.#bySocket.get(token)!);
+      else if (this.#strangers.has(token)) this.#stranger(token);
+    }
+    return true;
+  }
+
+  #acceptProcesses(): void {
+    for (let next = this.#native.accept(this.#processes); next; next = this.#native.accept(this.#processes)) {
+      this.#strangers.add(next.fd);
+      this.#native.watch(this.#epoll, next.fd, next.fd);
+    }
+  }
+  #acceptHandles(): void {
+    for (let next = this.#native.accept(this.#handles); next; next = this.#native.accept(this.#handles)) {
+      const [, id] = /^([0-9a-f]+)\//.exec(next.name.startsWith(`${this.#token}/`) ? next.name.slice(this.#token.length + 1) : '') ?? [];
+      const file = id === undefined ? undefined : this.#files.get(Number.parseInt(id, 16));
+      if (!file || file.socket !== undefined || this.#native.peer(next.fd).uid !== process.geteuid!()) {
+        this.#native.close(next.fd);
+        continue;
+      }
+      file.socket = next.fd;
+      this.#bySocket.set(next.fd, file);
+      this.#native.watch(this.#epoll, next.fd, next.fd);
+      this.#signal(file);
+    }
+  }
+  /** The first packet of a process must be its introduction. */
+  #stranger(fd: number): void {
+    const native = this.#native;
+    const n = native.receive(fd, this.#in);
+    const reject = (): void => {
+      this.#strangers.delete(fd);
+      native.close(fd);
+    };
+    const { pid, uid } = native.peer(fd);
+    const data = this.#inData;
+    if (n !== Request.size || data.getUint32(0, true) !== Op.hello || data.getBigUint64(Request.args, true) !== BigInt(VERSION)) {
+      reject();
+      return;
+    }
+    if (uid !== process.geteuid!() || this.#closed) {
+      reject();
+      return;
+    }
+    // The same number again: that process began another program.
+    for (const old of this.#sessions.filter((session) => session.pid === pid)) this.#end(old);
+    const pidfd = native.pidfd(pid);
+    if (pidfd < 0) {
+      reject();
+      return;
+    }
+    let session: Session | undefined;
+    const mm = this.machine.foreign.attach(pid, { live: (number, on) => session && (session.live = { number, on }) });
+    if (!mm) {
+      native.close(pidfd);
+      reject();
+      return;
+    }
+    const number = this.#rings++;
+    const path = join(this.root, 'ring', String(number));
+    const memory = newRing(native, path);
+    const task = this.machine.host.kernel.user.spawn(idle, 'program', { mm, pid });
+    const ticksPerMs = Number(data.getBigUint64(Request.args + 8, true));
+    session = new Session(native, { memory, path, number }, { pid, connection: fd, pidfd, mm, task, ticksPerMs });
+    this.#strangers.delete(fd);
+    this.#sessions.push(session);
+    this.#byToken.set(fd, session);
+    this.#byToken.set(pidfd, session);
+    native.watch(this.#epoll, pidfd, pidfd);
+    this.counts.processes++;
+    this.#reply(session, number, process.pid);
+  }
+
+  #packets(session: Session, token: number): void {
+    if (token === session.pidfd) {
+      this.#end(session);
+      return;
+    }
+    for (;;) {
+      const n = this.#native.receive(session.connection, this.#in);
+      if (n === -Errno.EAGAIN) return;
+      if (n < Request.size) {
+        this.#end(session);
+        return;
+      }
+      if (this.#inData.getUint32(Request.op, true) !== Op.wake) this.#call(session, n);
+      if (session.task.exited) return;
+    }
+  }
+
+  /** What a program wrote by ways that the shim does not see; its end: the file was closed everywhere. */
+  #stream(file: ServedFile): void {
+    for (;;) {
+      const n = this.#native.receive(file.socket!, this.#native.room);
+      if (n === -Errno.EAGAIN) return;
+      if (n <= 0) {
+        this.#close(file);
+        this.#drain();
+        this.#sync();
+        return;
+      }
+      if (file.kind !== 'a') continue;
+      const text = String.fromCharCode(...this.#native.room.bytes.subarray(0, n));
+      // Several writes may have come together: a line each.
+      for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) this.machine.host.kernel.user.sysfs.write(file.path, line);
+      this.#drain();
+      this.#sync();
+    }
+  }
+
+  // --- calls
+
+  #reply(session: Session, result: number | bigint, ...args: readonly number[]): void {
+    const data = this.#outData;
+    data.setBigInt64(Reply.result, BigInt(result), true);
+    for (let i = 0; i < 3; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
+    this.#native.send(session.connection, this.#out, Reply.size);
+  }
+
+  /** Everything that was closed or written before has happened. */
+  #barrier(): void {
+    this.#acceptHandles();
+    for (const session of this.#sessions) for (let at = session.next(); at >= 0; at = session.next()) this.#access(session, at);
+    this.#drain();
+    for (const file of [...this.#bySocket.values()]) this.#stream(file);
+  }
+
+  #call(session: Session, length: number): void {
+    const data = this.#inData;
+    const { task } = session;
+    const op = data.getUint32(Request.op, true);
+    const word = (i: number): bigint => data.getBigUint64(Request.args + i * 8, true);
+    const number = (i: number): number => Number(word(i));
+    const id = Number(data.getBigUint64(Request.file, true));
+    this.counts.calls++;
+    if (op === Op.open) {
+      const bytes = this.#in.bytes.slice(Request.size, length);
+      const flags = number(0);
+      this.#barrier();
+      this.#open(session, String.fromCharCode(...bytes), flags);
+      return;
+    }
+    if (op === Op.sync) {
+      const forgotten = this.#files.get(id);
+      if (forgotten && forgotten.opener === session && forgotten.socket === undefined) this.#close(forgotten);
+      this.#barrier();
+      this.#sync();
+      this.#reply(session, 0);
+      return;
+    }
+    if (op === Op.munmap) {
+      const result = task.munmap(number(0), number(1));
+      this.#drain();
+      this.#sync();
+      this.#reply(session, result);
+      return;
+    }
+    const file = this.#files.get(id);
+    const fd = file ? this.#descriptor(session, file) : -Errno.EBADF;
+    if (!file || fd < 0) {
+      this.#reply(session, fd);
+      return;
+    }
+    if (op === Op.mmap) {
+      this.#map(session, fd, number(0), number(1), number(2), number(3), number(4));
+      return;
+    }
+    const [first, second, third] = [number(0), number(1), word(2)];
+    const position = third === POSITION;
+    const run = (): number => {
+      switch (op) {
+        case Op.ioctl:
+          return task.ioctl(fd, first, second);
+        case Op.read:
+          return position ? task.read(fd, first, second) : task.pread(fd, first, second, Number(BigInt.asIntN(64, third)));
+        case Op.write:
+          return position ? task.write(fd, first, second) : task.pwrite(fd, first, second, Number(BigInt.asIntN(64, third)));
+        default:
+          return -Errno.ENOSYS;
+      }
+    };
+    const result = run();
+    this.#drain();
+    if (op !== Op.read) this.#sync();
+    if (result === PENDING) this.#pending.push({ session, retry: run });
+    else this.#reply(session, result);
+  }
+
+  #open(session: Session, path: string, flags: number): void {
+    const { task } = session;
+    const fd = task.open(path, flags & (3 | Open.NONBLOCK));
+    if (fd < 0) {
+      this.#reply(session, fd);
+      return;
+    }
+    const held = task.passFile(fd, this.#holder);
+    if (held < 0) {
+      task.close(fd);
+      this.#reply(session, -Errno.ENFILE);
+      return;
+    }
+    const kind = path.startsWith('/dev/') ? 'c' : 'a';
+    const id = this.#nextFile++;
+    this.#files.set(id, { id, kind, path, held, socket: undefined, opener: session, used: new Map([[session, fd]]), signalled: false });
+    this.#drain();
+    this.#sync();
+    this.#reply(session, id, kind.charCodeAt(0), nodesOf(this.machine).get(path) ?? 0);
+  }
+
+  /** Portals alone can be mapped: pages of a device. */
+  #map(session: Session, fd: number, address: number, length: number, prot: number, flags: number, offset: number): void {
+    const { task, mm } = session;
+    const result = task.mmap(address, length, prot, flags | MapFlag.FIXED, fd, offset);
+    if (result < 0) {
+      this.#reply(session, result);
+      return;
+    }
+    const area = mm.areaAt(address)!;
+    const { memory } = this.machine.host;
+    for (const frame of area.frames.values())
+      if (memory.regionOf(frame)?.kind !== 'mmio') {
+        task.munmap(address, length);
+        this.#reply(session, -Errno.ENODEV);
+        return;
+      }
+    this.#sync();
+    this.#reply(session, area.region, area.dontCopy ? 1 : 0);
+  }
+
+  /** A process's own descriptor of a file: it may have got the handle by fork or over a socket. */
+  #descriptor(session: Session, file: ServedFile): number {
+    const known = file.used.get(session);
+    if (known !== undefined) return known;
+    const fd = this.#holder.passFile(file.held, session.task);
+    if (fd >= 0) file.used.set(session, fd);
+    return fd;
+  }
+
+  #close(file: ServedFile): void {
+    this.#files.delete(file.id);
+    if (file.socket !== undefined) {
+      this.#bySocket.delete(file.socket);
+      this.#native.close(file.socket);
+    }
+    for (const [session, fd] of file.used) if (!session.task.exited) session.task.close(fd);
+    this.#holder.close(file.held);
+  }
+
+  /** The address space is gone: of a process that ended, or began another program. */
+  #end(session: Session): void {
+    const at = this.#sessions.indexOf(session);
+    if (at < 0) return;
+    // What it had posted is on its way to the device.
+    for (let slot = session.next(), n = 0; slot >= 0 && n < Ring.size; slot = session.next(), n++) this.#access(session, slot);
+    this.#drain();
+    this.#sessions.splice(at, 1);
+    for (const token of [session.connection, session.pidfd]) {
+      this.#byToken.delete(token);
+      this.#native.close(token);
+    }
+    const { count, ms } = session.traps;
+    this.counts.traps += count;
+    this.counts.trapMs += ms;
+    for (let i = this.#pending.length - 1; i >= 0; i--) if (this.#pending[i]!.session === session) this.#pending.splice(i, 1);
+    session.task.end(0, undefined);
+    for (const file of [...this.#files.values()]) {
+      file.used.delete(session);
+      if (file.opener === session && file.socket === undefined) {
+        this.#acceptHandles();
+        if (file.socket === undefined) this.#close(file);
+      }
+    }
+    session.close();
+    this.#drain();
+    this.#sync();
+  }
+}
+
+function sharedFolder(): string {
+  try {
+    rmSync(mkdtempSync('/dev/shm/siov-'), { recursive: true });
+    return '/dev/shm';
+  } catch {
+    return tmpdir();
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * The simulated kernel's sysfs and device nodes as a folder of plain files, which programs read without asking. What changed is written before
+ * anybody hears of it: after every call, and piece by piece while nothing else is to do.
+ */
+import {
+  closeSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import type { Sysfs } from '@siov/vfs';
+
+export class Tree {
+  readonly #root: string;
+  readonly #sysfs: Sysfs;
+  /** Texts of attributes as they are in the folder, by path below /sys. */
+  readonly #texts = new Map<string, string>();
+  readonly #links = new Map<string, string>();
+  readonly #folders = new Set<string>();
+  readonly #nodes = new Map<string, number>();
+  /** Attributes that are looked at one after the other. */
+  #rest: string[] = [];
+
+  constructor(root: string, sysfs: Sysfs) {
+    this.#root = root;
+    this.#sysfs = sysfs;
+  }
+
+  /** Everything as it is now. `nodes`: paths of device nodes and their numbers. */
+  sync(nodes: ReadonlyMap<string, number>): void {
+    const seen = new Set<string>();
+    this.#folder('/sys', seen);
+    for (const known of [this.#texts, this.#links]) for (const path of known.keys()) if (!seen.has(path)) this.#drop(known, path);
+    for (const path of [...this.#folders].reverse())
+      if (!seen.has(path)) {
+        rmSync(join(this.#root, path), { recursive: true, force: true });
+        this.#folders.delete(path);
+      }
+    for (const path of this.#nodes.keys()) if (!nodes.has(path)) this.#drop(this.#nodes, path);
+    for (const [path, number] of nodes) {
+      if (this.#nodes.get(path) === number) continue;
+      const file = join(this.#root, path);
+      mkdirSync(dirname(file), { recursive: true });
+      // The number is the size: the shim shows a node of it.
+      writeFileSync(file, '', { mode: 0o666 });
+      truncateSync(file, number);
+      this.#nodes.set(path, number);
+    }
+  }
+
+  /** Looks at a few attributes: some change by themselves. */
+  some(count: number): void {
+    if (this.#rest.length === 0) this.#rest = [...this.#texts.keys()];
+    for (let i = 0; i < count; i++) {
+      const path = this.#rest.pop();
+      if (path === undefined) return;
+      if (this.#texts.has(path)) this.#attribute(path);
+    }
+  }
+
+  #drop(known: Map<string, unknown>, path: string): void {
+    rmSync(join(this.#root, path), { force: true });
+    known.delete(path);
+  }
+
+  #folder(path: string, seen: Set<string>): void {
+    const sysfs = this.#sysfs;
+    seen.add(path);
+    if (!this.#folders.has(path)) {
+      mkdirSync(join(this.#root, path), { recursive: true });
+      this.#folders.add(path);
+    }
+    for (const name of sysfs.list(path)) {
+      const child = `${path}/${name}`;
+      const target = sysfs.readLink(child);
+      if (target !== undefined) {
+        seen.add(child);
+        if (this.#links.get(child) === target) continue;
+        rmSync(join(this.#root, child), { force: true });
+        symlinkSync(target.startsWith('/') ? relative(path, target) : target, join(this.#root, child));
+        this.#links.set(child, target);
+      } else if (sysfs.kind(child) === 'directory') this.#folder(child, seen);
+      else {
+        seen.add(child);
+        this.#attribute(child);
+      }
+    }
+  }
+
+  #attribute(path: string): void {
+    const mode = this.#sysfs.mode(path);
+    const shown = mode & 0o444 ? this.#sysfs.read(path) : '';
+    const text = typeof shown === 'string' ? shown : '';
+    if (this.#texts.get(path) === text) return;
+    const file = join(this.#root, path);
+    if (!this.#texts.has(path)) writeFileSync(file, text, { mode });
+    else {
+      // In place: who has it open reads what is there now.
+      const fd = openSync(file, 'r+');
+      writeSync(fd, text, 0, 'latin1');
+      ftruncateSync(fd, text.length);
+      closeSync(fd);
+    }
+    this.#texts.set(path, text);
+  }
+}
+
+/** Folders of servers that are gone: their process has ended. */
+export function sweep(folder: string, prefix: string): void {
+  for (const name of readdirSync(folder)) {
+    const pid = new RegExp(`^${prefix}(\\d+)-[0-9a-f]+$`).exec(name)?.[1];
+    if (pid === undefined) continue;
+    try {
+      lstatSync(`/proc/${pid}`);
+    } catch {
+      rmSync(join(folder, name), { recursive: true, force: true });
+    }
+  }
+}
