@@ -68,8 +68,9 @@ function runPageStates(): State[] {
 
 const ABOUT = `Runs the set-ups of published measurements of DSA on the model and prints, point by point, model, measurement, deviation and the
 tolerance that the data deserve; where points are outside, why. C1 to C4, C6, C9, the floor of C5 and the first point of C11 set
-rows of the cost table, so they test its shape; the others are mostly independent, and C13 is exact. Then, without an ID or with
-'claims', twelve statements about such devices, each true or false by what this run measured on the model.`;
+rows of the cost table, so they test its shape; the first point of C7 set what the thread spends on a member of a batch; the others
+are mostly independent, and C13 is exact. Then, without an ID or with 'claims', twelve statements about such devices, each true or
+false by what this run measured on the model.`;
 
 export function curves(argv: readonly string[]): number {
   const { words, values } = parseOptions(argv, options, 'curves');
