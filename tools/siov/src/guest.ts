@@ -49,6 +49,12 @@ export async function guest(argv: readonly string[]): Promise<number> {
     say({ event: 'ready', folder: cache.folder }, `everything is there: ${cache.folder}\n`);
     return 0;
   }
+  // What we started ends with us.
+  for (const [signal, number] of [
+    ['SIGINT', 2],
+    ['SIGTERM', 15],
+  ] as const)
+    process.once(signal, () => process.exit(128 + number));
   const outcomes = await runScenarios({
     cache,
     serve: [process.execPath, ...process.execArgv, process.argv[1]!, 'serve'],
