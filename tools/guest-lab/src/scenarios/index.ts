@@ -4,7 +4,7 @@ import { pci } from './a-pci.js';
 import { probe } from './b-probe.js';
 import { accelConfig } from './c-accel-config.js';
 import { dmatest } from './d-dmatest.js';
-import { twoDevices } from './e-two-devices.js';
+import { severalDevices } from './e-several-devices.js';
 import { halt } from './f-halt.js';
 import { softwareError } from './g-software-error.js';
 import { virtualIommu } from './h-virtual-iommu.js';
@@ -16,7 +16,7 @@ export const scenarios: readonly Scenario[] = [
   probe,
   accelConfig,
   dmatest,
-  twoDevices,
+  severalDevices,
   halt,
   softwareError,
   virtualIommu,
