@@ -35,7 +35,7 @@ export interface BareDeviceOptions {
 /** Where messages of the MSI-X table go: any address of the interrupt range; the data say which vector. */
 const MESSAGE_ADDRESS = 0xfee0_0000;
 const MESSAGE_DATA = 0x4000_0000;
-/** Operations of one engine. */
+/** Operations of one engine, unless the profile says otherwise. */
 const OPERATIONS_PER_ENGINE = 64;
 
 export class BareDevice implements VfioDevice {
@@ -62,7 +62,8 @@ export class BareDevice implements VfioDevice {
       ...(profile ? { profile } : {}),
       trace: { emit: (event) => event === Event.command && this.#memory?.forget() },
     });
-    this.#operations = this.idxd.profile.engines * OPERATIONS_PER_ENGINE;
+    const { engines, descriptorsPerEngine = OPERATIONS_PER_ENGINE } = this.idxd.profile;
+    this.#operations = engines * descriptorsPerEngine;
     const fn = this.idxd.function;
     fn.requesterId = 0x08;
     const registers = [0, 1, 2, 3, 4, 5].map((bar) => fn.barMmio(bar as 0));

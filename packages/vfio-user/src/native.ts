@@ -246,9 +246,9 @@ export class Native {
   accept(fd: number): number {
     return this.#answer(this.#calls.accept4(fd, 0, 0, SOCK_CLOEXEC));
   }
-  /** Two ends of a connection that do not block. */
+  /** Two ends of a connection. */
   pair(): [number, number] {
-    this.#must('socketpair', this.#calls.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, this.#arena.address + At.pair));
+    this.#must('socketpair', this.#calls.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, this.#arena.address + At.pair));
     return [this.#data.getInt32(At.pair, true), this.#data.getInt32(At.pair + 4, true)];
   }
   close(fd: number): void {

@@ -15,6 +15,10 @@ import { Session } from './session.js';
 
 /** Bytes read from one client before the others have their turn. */
 const TURN = 1 << 18;
+/** How many messages of the only client are taken before all sockets are looked at. */
+const LONE_TURNS = 256;
+/** How long a socket rests that cannot take a client, since this process has too many descriptors open. */
+const REST_MS = 100;
 /** How long the only client is waited for before all sockets are. A wake-up may take as long. */
 const PATIENCE_MS = 20;
 /** How long one device works before sockets are looked at again. */
@@ -89,6 +93,7 @@ export class VfioUserServer {
         this.#native.unwatch(this.#epoll, fd);
       },
       busy: (slot) => this.#hasWork(slot),
+      later: (run) => void this.#later.push({ at: performance.now() + REST_MS, run }),
     };
     this.#watch(this.#wake, Epoll.IN, { ready: () => void this.#native.drain(this.#wake) });
     try {
@@ -136,12 +141,16 @@ export class VfioUserServer {
   /** Waits at most `timeoutMs` (-1: for ever) for clients and serves what they sent, then lets devices work for a moment. */
   step(timeoutMs = 0): void {
     // Only one client, who was here a moment ago: the next message is waited for where it comes. That saves a system call for each.
-    if (timeoutMs !== 0 && this.#busy.length === 0 && this.#lone?.()) {
+    const turn = this.#loneTurns++ < LONE_TURNS;
+    if (turn && timeoutMs !== 0 && this.#busy.length === 0 && this.#lone?.()) {
       this.#work();
       return;
     }
-    this.#lone = undefined;
-    const n = this.#native.wait(this.#epoll, this.#busy.length > 0 ? 0 : timeoutMs);
+    // A client without a pause does not keep others from coming.
+    const fresh = turn || this.#lone === undefined;
+    this.#loneTurns = 0;
+    this.#lone = fresh ? undefined : this.#onlyClient();
+    const n = this.#native.wait(this.#epoll, this.#busy.length > 0 || !fresh ? 0 : this.#due(timeoutMs));
     for (let i = 0; i < n; i++) {
       const token = this.#native.ready[i]!;
       const bits = this.#native.readyBits[i]!;
@@ -151,7 +160,20 @@ export class VfioUserServer {
     // Serving one may end another's target: tokens are looked up when their turn comes.
     for (let i = 0; i < n; i++) this.#targets.get(this.#order[i * 2]!)?.ready(this.#order[i * 2 + 1]!);
     if (n > 0) this.#lone = this.#onlyClient();
+    if (this.#later.length > 0) this.#runLater();
     this.#work();
+  }
+  #loneTurns = 0;
+  /** What is tried again after a while. */
+  readonly #later: { readonly at: number; readonly run: () => void }[] = [];
+  /** How long to wait at most. */
+  #due(timeoutMs: number): number {
+    if (this.#later.length === 0) return timeoutMs;
+    const left = Math.max(Math.ceil(this.#later[0]!.at - performance.now()), 0);
+    return timeoutMs < 0 ? left : Math.min(timeoutMs, left);
+  }
+  #runLater(): void {
+    while (this.#later.length > 0 && this.#later[0]!.at <= performance.now()) this.#later.shift()!.run();
   }
   /** Reads from the only client; false: nothing came, or it is not the only one any more. */
   #lone: (() => boolean) | undefined;
@@ -222,6 +244,7 @@ interface Parts {
   rewatch(fd: number, bits: number, token: number): void;
   unwatch(fd: number, token: number): void;
   busy(slot: Slot): void;
+  later(run: () => void): void;
 }
 
 /** A device and its socket. */
@@ -237,6 +260,7 @@ class Slot {
   /** The inode of our socket: another's at the same path is not ours to remove. */
   readonly #inode: number;
   #token = -1;
+  #closed = false;
   #connection: Connection | undefined;
   #before = { messages: 0, errors: 0, commands: 0 };
 
@@ -274,6 +298,7 @@ class Slot {
   }
 
   close(): void {
+    this.#closed = true;
     this.#connection?.end();
     if (this.#token >= 0) this.#p.unwatch(this.#listener, this.#token);
     this.#token = -1;
@@ -292,9 +317,15 @@ class Slot {
   }
   #accept(): void {
     const fd = this.#p.native.accept(this.#listener);
-    if (fd < 0) return;
+    if (fd === -EAGAIN) return;
     this.#p.unwatch(this.#listener, this.#token);
     this.#token = -1;
+    if (fd < 0) {
+      this.#p.later(() => {
+        if (!this.#closed) this.#listen();
+      });
+      return;
+    }
     this.#connection = new Connection(this.#p, fd, this.#index, {
       device: this.#device,
       dma: this.dma,

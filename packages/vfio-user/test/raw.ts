@@ -110,6 +110,11 @@ export class RawClient {
     const answer = this.next() ?? { id: -1, command, flags: 0, errno: this.gone ? -1 : -2, payload: new Uint8Array(0), fds: [] };
     return { ...answer, u32: [...new Uint32Array(answer.payload.slice(0, answer.payload.length & ~3).buffer)] };
   }
+  /** Forgets what came so far. */
+  drop(): void {
+    this.#pull();
+    this.#bytes = new Uint8Array(0);
+  }
   close(): void {
     if (!this.#closed) native().close(this.#fd);
     this.#closed = true;
