@@ -13,6 +13,8 @@ import { CommandFailed, LabProblem } from './problem.js';
 import { run } from './processes.js';
 import { finish, open, type Step } from './steps.js';
 
+/** Raised when a step does something else with the same inputs. */
+const REVISION = '1';
 const SUITE = 'trixie';
 const BACKPORTS = `${SUITE}-backports`;
 /** Beside the kernel's own packages. Those of the second line are what Debian's essential system would bring: a shell and tools for kbuild. */
@@ -106,40 +108,39 @@ and then as any user that can read that folder`);
 const unpack = (deb: string, to: string, ...tar: string[]): Promise<string> =>
   run('sh', ['-c', 'dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$@"', deb, to, ...tar]);
 
+/** The archive's lists as they are now, and which kernel they have: its release, as uname will say it. */
+async function lists(cache: Cache): Promise<string> {
+  const lacking = ['apt-get', 'dpkg-deb', 'tar'].filter((name) => !found(name));
+  if (lacking.length > 0) throw new LabProblem(`no ${lacking.join(', ')}: the set-up needs a Debian or Ubuntu system (a container of one will do)`);
+  const from = mirror();
+  if (!from) throw new LabProblem("apt's sources name no Debian archive: SIOV_DEBIAN_MIRROR=URL (of a folder that has dists/) says which to use");
+  const keyring = keyrings.find((path) => existsSync(path));
+  if (!keyring) throw new LabProblem("no keys to check Debian's packages with: apt-get install debian-archive-keyring");
+  for (const folder of ['lists/partial', 'archives/partial']) mkdirSync(cache.apt(folder), { recursive: true });
+  writeFileSync(cache.apt('sources.list'), [SUITE, BACKPORTS].map((suite) => `deb [signed-by=${keyring}] ${from} ${suite} main\n`).join(''));
+  writeFileSync(cache.apt('status'), '');
+  await apt(cache, 'update');
+  const shown = await run('apt-cache', [...aptOptions(cache), 'show', '--no-all-versions', 'linux-headers-amd64']);
+  const release = /^Depends:.*\blinux-headers-(\d\S*-amd64)/m.exec(shown)?.[1];
+  if (!release) throw new LabProblem(`linux-headers-amd64 of ${BACKPORTS} depends on no kernel's headers: has the archive changed?`);
+  writeFileSync(join(cache.folder, 'release'), release);
+  return release;
+}
+
 const steps: readonly Step<Cache>[] = [
   {
-    name: 'lists',
-    about: `lists of packages of Debian ${SUITE} and ${BACKPORTS}`,
-    inputs: () => [SUITE],
+    name: 'packages',
+    about: `packages of Debian ${SUITE} and ${BACKPORTS}, fetched (about 400 MB) and unpacked`,
+    inputs: () => [REVISION, SUITE, ...packages, ...essential],
     async run(cache) {
-      const lacking = ['apt-get', 'dpkg-deb', 'tar'].filter((name) => !found(name));
-      if (lacking.length > 0)
-        throw new LabProblem(`no ${lacking.join(', ')}: the set-up needs a Debian or Ubuntu system (a container of one will do)`);
-      const from = mirror();
-      if (!from) throw new LabProblem("apt's sources name no Debian archive: SIOV_DEBIAN_MIRROR=URL (of a folder that has dists/) says which to use");
-      const keyring = keyrings.find((path) => existsSync(path));
-      if (!keyring) throw new LabProblem("no keys to check Debian's packages with: apt-get install debian-archive-keyring");
-      for (const folder of ['lists/partial', 'archives/partial']) mkdirSync(cache.apt(folder), { recursive: true });
-      writeFileSync(cache.apt('sources.list'), [SUITE, BACKPORTS].map((suite) => `deb [signed-by=${keyring}] ${from} ${suite} main\n`).join(''));
-      writeFileSync(cache.apt('status'), '');
-      await apt(cache, 'update');
-      const shown = await run('apt-cache', [...aptOptions(cache), 'show', '--no-all-versions', 'linux-headers-amd64']);
-      const release = /^Depends:.*\blinux-headers-(\d\S*-amd64)/m.exec(shown)?.[1];
-      if (!release) throw new LabProblem(`linux-headers-amd64 of ${BACKPORTS} depends on no kernel's headers: has the archive changed?`);
-      writeFileSync(join(cache.folder, 'release'), release);
-    },
-  },
-  {
-    name: 'tree',
-    about: 'packages, fetched (about 400 MB) and unpacked',
-    inputs: () => [...packages, ...essential],
-    async run(cache) {
-      const { release } = cache;
+      const release = await lists(cache);
       const source = `linux-source-${/^\d+\.\d+/.exec(release)![0]}`;
       const kernel = ['binary', 'modules', 'headers'].map((part) => `linux-${part}-${release}`);
+      // Archives of a set-up that did not finish: those that are no longer the latest go.
+      await apt(cache, 'autoclean');
       await apt(cache, 'install', '-y', '--download-only', ...packages, ...essential, ...kernel, source);
       const debs = readdirSync(cache.apt('archives')).filter((name) => name.endsWith('.deb'));
-      const part = cache.tree().replace(/$/, '.part');
+      const part = `${cache.tree()}.part`;
       rmSync(part, { recursive: true, force: true });
       for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
         mkdirSync(join(part, 'usr', name), { recursive: true });
@@ -158,12 +159,10 @@ const steps: readonly Step<Cache>[] = [
       const [xz, xzArgs] = cache.program('usr/bin/xz', '-dc');
       await run('sh', [
         '-c',
-        `dpkg-deb --fsys-tarfile "$1" 2> /dev/null | tar -x --to-stdout --wildcards '*.tar.xz' 2> /dev/null | "$2" ${xzArgs.map((_, i) => `"$${i + 3}"`).join(' ')} 2> /dev/null |
-           tar -x --wildcards --occurrence=1 --to-stdout '*/drivers/dma/dmatest.c' > "$0"; test -s "$0"`,
-        cache.tree('build/dmatest.c'),
-        deb(source),
-        xz,
-        ...xzArgs,
+        // What comes before it in the pipe ends early, once the file is found.
+        `to=$0; from=$1; shift; { dpkg-deb --fsys-tarfile "$from" | tar -x --to-stdout --wildcards '*.tar.xz' | "$@"; } 2> /dev/null |
+           tar -x --wildcards --occurrence=1 --to-stdout '*/drivers/dma/dmatest.c' > "$to"; test -s "$to"`,
+        ...[cache.tree('build/dmatest.c'), deb(source), xz, ...xzArgs],
       ]);
       rmSync(cache.apt('archives'), { recursive: true });
       mkdirSync(cache.apt('archives/partial'), { recursive: true });
