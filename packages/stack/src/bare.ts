@@ -125,7 +125,8 @@ export class BareDevice implements VfioDevice {
     memory?.beginSlice();
     do {
       if (memory?.ready) memory.resume(this.#operations, (operation) => this.idxd.pageResponse(-1, operation, 0));
-      if (!clock.pump() && !clock.idle()) return false;
+      // What was put off for this turn goes on in the next one.
+      if (!clock.pump() && !clock.idle()) return memory?.ready === true;
       this.#latencies?.ended(this.idxd.counters[Counter.succeeded]! + this.idxd.counters[Counter.failed]!);
     } while (!over());
     return clock.pending > 0 || memory?.ready === true;

@@ -208,6 +208,32 @@ test('a register read is answered at once while the device waits for a message t
   world.server.close();
 });
 
+test('a long copy is done in turns: registers are answered in between', () => {
+  const world = bare();
+  const bytes = 96 << 20;
+  const ram = memory(2 * bytes);
+  const client = world.connect();
+  client.dmaMap(0, 2 * bytes, { fd: ram.fd });
+  const driver = new TinyDriver(client);
+  driver.start();
+  ram.bytes.fill(0x5c, 0x2000, 0x3000);
+  driver.submit(driver.descriptor(Opcode.memmove, { source: 0x2000, destination: bytes, size: bytes - 0x4000, record: 0x1000 }));
+  let answered = 0;
+  for (; ram.bytes[0x1000] === 0 && answered < 1000; answered++) expect(driver.read(0)).toBe(0x100);
+  expect([ram.bytes[0x1000], ram.bytes[bytes + 0xfff]]).toEqual([1, 0x5c]);
+  // At most 4 MiB, read and written, between two answers.
+  expect(answered).toBeGreaterThan(40);
+  // And with nobody asking for anything.
+  ram.bytes[0x1000] = 0;
+  driver.submit(driver.descriptor(Opcode.memmove, { source: 0x2000, destination: bytes, size: bytes - 0x4000, record: 0x1000 }));
+  for (let i = 0; i < 1000 && ram.bytes[0x1000] === 0; i++) world.server.step(0);
+  expect(ram.bytes[0x1000]).toBe(1);
+  client.close();
+  world.settle();
+  world.server.close();
+  ram.close();
+});
+
 test('guest memory above 4 GiB is reached: one mapping of 12 GiB', () => {
   const world = bare();
   const sys = native();
