@@ -18,6 +18,8 @@ export interface BareMemory extends Pick<Upstream, 'acquire' | 'commit'> {
   /** Whether `resume` has anything to do. */
   readonly ready: boolean;
   beginSlice(): void;
+  /** Requests are put off until the next slice. */
+  readonly spent: boolean;
   /** Calls `step` for each operation, 0 to `operations` - 1, that may ask again. */
   resume(operations: number, step: (operation: number) => void): void;
   /** Operations were ended from outside: what they asked for is nobody's. */
@@ -128,7 +130,7 @@ export class BareDevice implements VfioDevice {
       // What was put off for this turn goes on in the next one.
       if (!clock.pump() && !clock.idle()) return memory?.ready === true;
       this.#latencies?.ended(this.idxd.counters[Counter.succeeded]! + this.idxd.counters[Counter.failed]!);
-    } while (!over());
+    } while (!over() && !memory?.spent);
     return clock.pending > 0 || memory?.ready === true;
   }
 

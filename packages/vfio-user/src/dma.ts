@@ -226,6 +226,10 @@ export class DmaSpace {
   get ready(): boolean {
     return this.#unknown || this.#putOff || this.#arrived.size > 0;
   }
+  /** This slice is used up: what remains is for the next one. */
+  get spent(): boolean {
+    return this.#granted >= SLICE;
+  }
   /** A new slice of work. */
   beginSlice(): void {
     this.#granted = 0;
