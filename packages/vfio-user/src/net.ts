@@ -102,10 +102,10 @@ class NetSlot {
     const out = new Uint8Array(MAX_MESSAGE + 4096);
     const channel: Channel = {
       out,
-      send: (length) => {
+      send: (length, _fds, own) => {
         if (!socket.writable) return;
         socket.write(out.slice(0, length));
-        if (socket.writableLength > UNREAD) socket.pause();
+        if (!own && socket.writableLength > UNREAD) socket.pause();
       },
     };
     const session = new Session({

@@ -3,6 +3,7 @@
  * for each, chosen by the server's `peer` option.
  */
 import { Errno } from '@siov/layout/uapi';
+import { MAX_DATA } from './limits.js';
 
 export interface Peer {
   /** DMA_MAP over a mapping. The specification says EEXIST, libvfio-user EINVAL. */
@@ -17,6 +18,11 @@ export interface Peer {
   readonly infoErrors: boolean;
   /** The client answers DMA_READ and DMA_WRITE. */
   readonly dmaMessages: boolean;
+  /**
+   * Most data of one DMA message, whatever the client says, in bytes. QEMU writes a reply to a socket that does not block, and what does not fit at once is
+   * lost: a stream socket takes a message whole or not at all up to half of its buffer (212992 bytes, net.core.wmem_default).
+   */
+  readonly dmaMessageBytes: number;
   /** GET_REGION_INFO sets MMAP also in a reply that is too short to bring the descriptor. */
   readonly mmapWithoutFile: boolean;
   /** A region access of no bytes answers with the header alone. */
@@ -40,6 +46,7 @@ const strict: Peer = {
   accessErrors: true,
   infoErrors: true,
   dmaMessages: true,
+  dmaMessageBytes: MAX_DATA,
   mmapWithoutFile: false,
   emptyAccessBare: false,
   accessInStopCopy: true,
@@ -65,7 +72,7 @@ export const peers = {
     reportExact: true,
   },
   /** QEMU 10.1 and later, vfio-user-pci. */
-  qemu: { ...strict, unmapUnknown: 0 },
+  qemu: { ...strict, unmapUnknown: 0, dmaMessageBytes: 65_536 },
   /** Cloud Hypervisor, --user-device: it reads replies of a fixed size and no error, and answers no command. */
   'cloud-hypervisor': { ...strict, unmapUnknown: 0, mapAgain: true, accessErrors: false, infoErrors: false, dmaMessages: false },
 } as const satisfies Record<string, Peer>;

@@ -118,8 +118,11 @@ export type BackingOf = (fd: number, offset: number, bytes: number, writable: bo
 export interface Channel {
   /** At least 64 bytes larger than the largest message's data; the next message is built here. */
   readonly out: Uint8Array;
-  /** Sends the first `length` bytes of `out`. Descriptors stay the caller's. */
-  send(length: number, fds?: readonly number[]): void;
+  /**
+   * Sends the first `length` bytes of `out`. Descriptors stay the caller's. `own`: a command of ours. A client that does not read its replies is not read
+   * either; one that is busy with our commands must be, since it may read them only when what it sends has gone out.
+   */
+  send(length: number, fds?: readonly number[], own?: boolean): void;
 }
 /** Descriptors as the session sees them; absent where a transport passes none. */
 export interface Descriptors {

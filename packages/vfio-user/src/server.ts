@@ -23,7 +23,7 @@ const REST_MS = 100;
 const PATIENCE_MS = 20;
 /** How long one device works before sockets are looked at again. */
 const TURN_MS = 0.5;
-/** Bytes that a client leaves unread before nothing more is read from it. */
+/** Bytes of replies that a client leaves unread before nothing more is read from it. */
 const UNREAD = 1 << 20;
 
 /** The socket cannot be made: said in one line, with what to do. */
@@ -350,8 +350,10 @@ class Outbox implements Channel {
   readonly #seen: ((bytes: Uint8Array, fds: number) => void) | undefined;
   readonly #stuck: () => void;
   readonly #dead: () => void;
-  readonly #queue: { bytes: Uint8Array; fds: readonly number[] }[] = [];
+  readonly #queue: { bytes: Uint8Array; fds: readonly number[]; readonly own: boolean }[] = [];
+  /** Bytes that wait, and those of replies among them. */
   unread = 0;
+  replies = 0;
 
   constructor(p: Parts, fd: number, on: { seen: ((bytes: Uint8Array, fds: number) => void) | undefined; stuck(): void; dead(): void }) {
     this.#p = p;
@@ -361,7 +363,7 @@ class Outbox implements Channel {
     this.#stuck = on.stuck;
     this.#dead = on.dead;
   }
-  send(length: number, fds?: readonly number[]): void {
+  send(length: number, fds?: readonly number[], own = false): void {
     if (this.#seen) this.#seen(this.out.subarray(0, length), fds?.length ?? 0);
     let sent = 0;
     if (this.#queue.length === 0) {
@@ -373,8 +375,9 @@ class Outbox implements Channel {
       }
     }
     const rest = this.out.slice(Math.max(sent, 0), length);
-    this.#queue.push({ bytes: rest, fds: sent > 0 ? [] : [...(fds ?? [])] });
+    this.#queue.push({ bytes: rest, fds: sent > 0 ? [] : [...(fds ?? [])], own });
     this.unread += rest.length;
+    if (!own) this.replies += rest.length;
     this.#stuck();
   }
   /** The reader made room. */
@@ -389,6 +392,7 @@ class Outbox implements Channel {
         return;
       }
       this.unread -= sent;
+      if (!first.own) this.replies -= sent;
       if (sent < first.bytes.length) {
         first.bytes = first.bytes.subarray(sent);
         first.fds = [];
@@ -483,7 +487,7 @@ class Line {
       largest: MAX_MESSAGE,
       message: (bytes, view, at, size, fds) => {
         if (!on.message(bytes, view, at, size, fds) || this.#closed) return false;
-        this.#paused = this.outbox.unread > UNREAD;
+        this.#paused = this.outbox.replies > UNREAD;
         return !this.#paused;
       },
       broken: (_why, fds) => {
@@ -500,7 +504,7 @@ class Line {
   #ready(bits: number): void {
     if (bits & Epoll.OUT) {
       this.outbox.flush();
-      if (this.#paused && this.outbox.unread <= UNREAD / 2) {
+      if (this.#paused && this.outbox.replies <= UNREAD / 2) {
         this.#paused = false;
         this.#framer.resume();
         this.#busy();

@@ -7,7 +7,6 @@ import type { DmaSpace } from './dma.js';
 import { featureCommands } from './features.js';
 import { infoCommands } from './info.js';
 import { Irqs, irqCommands } from './irqs.js';
-import { MAX_DATA } from './limits.js';
 import { memoryCommands } from './memory.js';
 import { MigrationMachine } from './migration.js';
 import { type Peer, type PeerName, peers } from './peers.js';
@@ -209,7 +208,7 @@ export class Session {
   // --- our own commands
 
   #link(client: Capabilities) {
-    const limit = Math.min(Math.max(client.maxDataXferSize, 1), MAX_DATA);
+    const limit = Math.min(Math.max(client.maxDataXferSize, 1), this.peer.dmaMessageBytes);
     return {
       limit,
       read: (address: number, bytes: number, done: (data: Uint8Array | undefined) => void): void => {
@@ -255,7 +254,7 @@ export class Session {
     view.setUint32(24, bytes, true);
     view.setUint32(28, 0, true);
     if (data) out.set(data, HEADER_BYTES + DmaAccess.bytes);
-    this.#commands.send(length);
+    this.#commands.send(length, undefined, true);
   }
 
   /** A reply to a command of ours, on whichever socket. One that nobody waits for is ignored: its number is the client's mistake, not a crash. */

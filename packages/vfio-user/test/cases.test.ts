@@ -881,6 +881,14 @@ describe('decided otherwise', () => {
     client.close();
     server.close();
   });
+  test('QEMU is asked for at most 64 KiB in a message', () => {
+    const device = new SampleDevice();
+    const { server, path: socket } = serve(device, { peer: 'qemu' });
+    const client = RawClient.ready(socket, server, '{"capabilities":{"max_data_xfer_size":1048576}}\0');
+    expect(device.dma.link!.limit).toBe(65_536);
+    client.close();
+    server.close();
+  });
   test('Cloud Hypervisor gets no error where it reads none: all ones, and no interrupts', () => {
     const device = new SampleDevice();
     const { server, path: socket } = serve(device, { peer: 'cloud-hypervisor' });

@@ -46,6 +46,23 @@ test('many clients of many devices: each sees its own registers, and all is give
   expect(openFds()).toBe(before);
 });
 
+test('a client that first sends what it has to say, and then reads our commands, is read: they wait for it, not it for them', () => {
+  const { paths, devices, server } = two();
+  const client = RawClient.ready(paths[0], server);
+  expect(client.call(2, pack(32, 3, 0n, 0n, 0x100_0000n)).errno).toBe(0);
+  const { link } = devices[0]!.dma;
+  const got: (number | undefined)[] = [];
+  const megabyte = new Uint8Array(1 << 20);
+  link!.read(0, megabyte.length, (data) => got.push(data?.length));
+  for (let i = 0; i < 8; i++) link!.write(i << 20, megabyte, () => {});
+  // Our first command is number 0. Its answer goes out before anything is read.
+  client.sendOnly(message(11, pack(0n, BigInt(megabyte.length), megabyte), { id: 0, flags: 1 }));
+  server.step(0);
+  expect(got).toEqual([megabyte.length]);
+  client.close();
+  server.close();
+});
+
 test('the second of two clients of one device waits until the first is gone', () => {
   const { paths, server } = two();
   const first = RawClient.ready(paths[0], server);
