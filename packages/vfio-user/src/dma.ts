@@ -14,12 +14,14 @@ const CHUNK = 1 << 20;
 const SLICE = 4 << 20;
 /** Requests up to this size are records, events and descriptors: they are not put off. */
 const SMALL = 64;
+/** Messages that are asked for before an operation needs them. */
+const AHEAD = 4;
 /** Bytes under way in DMA_WRITE messages before large writes are put off. */
 const WRITES_UNDER_WAY = 8 << 20;
 
 /** Sends messages to the client. The session has it; none while nobody is connected, or to a client that answers none. */
 export interface DmaLink {
-  /** Most data of one message, in bytes. */
+  /** Most that one request is for, in bytes: a page at least. */
   readonly limit: number;
   read(address: number, bytes: number, done: (data: Uint8Array | undefined) => void): void;
   write(address: number, data: Uint8Array, done: (ok: boolean) => void): void;
@@ -42,6 +44,8 @@ interface Block {
   /** Where the data begin in `view`: the address's place within 64 bytes. */
   readonly offset: number;
   used: boolean;
+  /** Asked for before it was needed, and not needed yet. */
+  ahead: boolean;
 }
 /** Memory of one extent for what is not mapped. */
 interface Scratch {
@@ -263,7 +267,7 @@ export class DmaSpace {
     this.#waiter = -1;
     const now = this.#blocks.get(operation);
     if (!now) return;
-    const kept = this.#missed ? now.filter((block) => block.used) : [];
+    const kept = this.#missed ? now.filter((block) => block.used || block.ahead) : [];
     if (kept.length > 0) this.#blocks.set(operation, kept);
     else this.#blocks.delete(operation);
   }
@@ -282,8 +286,11 @@ export class DmaSpace {
       this.#blocks.set(this.#waiter, blocks);
     }
     const found = blocks.find((b) => address >= b.address && address < b.address + b.length);
+    const end = address + bytes;
     if (found) {
       found.used = true;
+      found.ahead = false;
+      this.#askAhead(link, blocks, found.address + found.length, end);
       if (found.state === 'failed') return this.#refuse();
       if (found.state === 'underway') {
         this.#missed = true;
@@ -295,10 +302,16 @@ export class DmaSpace {
       out.length = Math.min(bytes, found.address + found.length - address);
       return TlpStatus.success;
     }
-    const length = Math.min(bytes, link.limit);
-    const block: Block = { address, length, state: 'underway', view: NO_BYTES, words: NO_WORDS, offset: address % 64, used: true };
-    blocks.push(block);
     this.#missed = true;
+    const block = this.#ask(link, blocks, address, end, false);
+    this.#askAhead(link, blocks, block.address + block.length, end);
+    return TlpStatus.waiting;
+  }
+  /** One message for what lies at `address`, at most up to `end`. */
+  #ask(link: DmaLink, blocks: Block[], address: number, end: number, ahead: boolean): Block {
+    const length = Math.min(end - address, link.limit);
+    const block: Block = { address, length, state: 'underway', view: NO_BYTES, words: NO_WORDS, offset: address % 64, used: !ahead, ahead };
+    blocks.push(block);
     const waiter = this.#waiter;
     this.counters.messages++;
     link.read(address, length, (data) => {
@@ -309,9 +322,18 @@ export class DmaSpace {
         block.view.set(data, block.offset);
         this.counters.messageBytes += length;
       }
-      if (this.#blocks.get(waiter)?.includes(block)) this.#arrived.add(waiter);
+      if (!block.ahead && this.#blocks.get(waiter)?.includes(block)) this.#arrived.add(waiter);
     });
-    return TlpStatus.waiting;
+    return block;
+  }
+  /** What the operation will ask for next is asked for while it works: of its own operand, in order, a few messages at a time. */
+  #askAhead(link: DmaLink, blocks: Block[], from: number, end: number): void {
+    let under = 0;
+    for (const block of blocks) if (block.ahead) under++;
+    for (let at = from; at < end && under < AHEAD; under++) {
+      const next = blocks.find((b) => b.address === at) ?? this.#ask(link, blocks, at, end, true);
+      at = next.address + next.length;
+    }
   }
 
   #place(out: Extent, address: number, length: number, mapping: Mapping): void {

@@ -7,6 +7,7 @@ import type { DmaSpace } from './dma.js';
 import { featureCommands } from './features.js';
 import { infoCommands } from './info.js';
 import { Irqs, irqCommands } from './irqs.js';
+import { PAGE_BYTES } from './limits.js';
 import { memoryCommands } from './memory.js';
 import { MigrationMachine } from './migration.js';
 import { type Peer, type PeerName, peers } from './peers.js';
@@ -208,21 +209,39 @@ export class Session {
   // --- our own commands
 
   #link(client: Capabilities) {
-    const limit = Math.min(Math.max(client.maxDataXferSize, 1), this.peer.dmaMessageBytes);
+    const most = Math.min(Math.max(client.maxDataXferSize, 1), this.peer.dmaMessageBytes);
+    // A device takes a page for one piece: a client that takes less in a message gets several for it.
     return {
-      limit,
+      limit: Math.max(most, PAGE_BYTES),
       read: (address: number, bytes: number, done: (data: Uint8Array | undefined) => void): void => {
-        this.#send(Command.DMA_READ, address, bytes, undefined, (view, data, at, length) => {
-          // The reply repeats address and count. What is shorter, or of another place, is no answer.
-          const right = view && length === DmaAccess.bytes + bytes && isAccess(view, at, address, bytes);
-          done(right ? data.subarray(at + DmaAccess.bytes, at + length) : undefined);
-        });
+        if (bytes <= most) {
+          this.#read(address, bytes, done);
+          return;
+        }
+        const whole = new Uint8Array(bytes);
+        const parts = new Parts(Math.ceil(bytes / most), (ok) => done(ok ? whole : undefined));
+        for (let at = 0; at < bytes; at += most)
+          this.#read(address + at, Math.min(most, bytes - at), (data) => {
+            if (data) whole.set(data, at);
+            parts.ended(data !== undefined);
+          });
       },
       write: (address: number, data: Uint8Array, done: (ok: boolean) => void): void => {
+        const parts = new Parts(Math.ceil(data.length / most), done);
         // The specification's reply has 12 bytes, libvfio-user's 16, QEMU's none.
-        this.#send(Command.DMA_WRITE, address, data.length, data, (view) => done(view !== undefined));
+        for (let at = 0; at < data.length; at += most) {
+          const part = data.subarray(at, at + most);
+          this.#send(Command.DMA_WRITE, address + at, part.length, part, (view) => parts.ended(view !== undefined));
+        }
       },
     };
+  }
+  #read(address: number, bytes: number, done: (data: Uint8Array | undefined) => void): void {
+    this.#send(Command.DMA_READ, address, bytes, undefined, (view, data, at, length) => {
+      // The reply repeats address and count. What is shorter, or of another place, is no answer.
+      const right = view && length === DmaAccess.bytes + bytes && isAccess(view, at, address, bytes);
+      done(right ? data.subarray(at + DmaAccess.bytes, at + length) : undefined);
+    });
   }
 
   #send(
@@ -296,5 +315,19 @@ export class Session {
 }
 
 const NOTHING = new Uint8Array(0);
+/** Messages that together are one request: it has ended when all have, and well if all have. */
+class Parts {
+  readonly #done: (ok: boolean) => void;
+  #left: number;
+  #ok = true;
+  constructor(count: number, done: (ok: boolean) => void) {
+    this.#left = count;
+    this.#done = done;
+  }
+  ended(ok: boolean): void {
+    this.#ok &&= ok;
+    if (--this.#left === 0) this.#done(this.#ok);
+  }
+}
 const isAccess = (view: DataView, at: number, address: number, bytes: number): boolean =>
   view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32 === address && view.getUint32(at + 8, true) === bytes;

@@ -824,7 +824,22 @@ group('messages to the client', (add) => {
   add('no transfer is longer than what the client takes', (w) => {
     w.client.close();
     const small = RawClient.ready(w.socket, w.server, '{"capabilities":{"max_data_xfer_size":100}}\0');
-    expect(w.device.dma.link!.limit).toBe(100);
+    small.call(2, pack(32, 3, 0n, 0n, 0x1000n));
+    const got: (Uint8Array | undefined)[] = [];
+    w.device.dma.link!.read(0x10, 250, (data) => got.push(data));
+    w.device.dma.link!.write(0x20, new Uint8Array(101), () => {});
+    const asked = Array.from({ length: 5 }, () => small.next()!);
+    expect(asked.map(({ command, payload }) => [command, ...new Uint32Array(payload.slice(0, 16).buffer)])).toEqual([
+      [11, 0x10, 0, 100, 0],
+      [11, 0x74, 0, 100, 0],
+      [11, 0xd8, 0, 50, 0],
+      [12, 0x20, 0, 100, 0],
+      [12, 0x84, 0, 1, 0],
+    ]);
+    for (const [i, count] of [100, 100, 50].entries())
+      small.send(message(11, pack(asked[i]!.payload.slice(0, 16), new Uint8Array(count).fill(i)), { id: asked[i]!.id, flags: 1 }));
+    small.next();
+    expect(got.map((data) => data && [data.length, data[99], data[100], data[249]])).toEqual([[250, 0, 1, 2]]);
     small.close();
   });
 });

@@ -12,14 +12,15 @@ const RAM = 0x10_0000;
 const BYTES = 1 << 20;
 const RECORD = RAM + 0x1000;
 const { DATA_EVENTFD, ACTION_TRIGGER } = IrqSetFlag;
-const ways = ['mapped', 'file', 'messages', 'messages on a second socket'] as const;
+const ways = ['mapped', 'file', 'messages', 'messages of at most 1000 bytes', 'messages of at most 20 bytes', 'messages on a second socket'] as const;
 
 /** DSA with a client whose memory is reached one way or another. */
-function machine(how: (typeof ways)[number], profile = {}) {
+function machine(how: string, profile = {}) {
   const world = bare(profile, { twinSocket: how === 'messages on a second socket' });
   const ram = memory(BYTES, how !== 'file');
   const messages: string[] = [];
   const client = world.connect({
+    ...(how.startsWith('messages of') ? { capabilities: { max_data_xfer_size: Number(/\d+/.exec(how)![0]) } } : {}),
     memory: {
       read: (address, into) => (messages.push(`read ${into.length}`), into.set(ram.bytes.subarray(address - RAM, address - RAM + into.length)), 0),
       write: (address, from) => (messages.push(`write ${from.length}`), ram.bytes.set(from, address - RAM), 0),
@@ -34,7 +35,9 @@ function machine(how: (typeof ways)[number], profile = {}) {
     client,
     driver,
     messages,
-    run: () => world.settle(client),
+    run: () => {
+      for (let i = 0; i < (how.startsWith('messages of') ? 8 : 1); i++) world.settle(client);
+    },
     status: (record = RECORD) => ram.bytes[record - RAM]!,
     end() {
       client.close();
@@ -123,7 +126,8 @@ describe.each(ways)('memory of the client that is %s', (how) => {
     m.run();
     expect(m.status(RECORD + 32)).toBe(1);
     expect([m.ram[0x1_0000 + 80], m.ram[0x1_0000 + 4088], m.ram[0x1_0000 + 81]]).toEqual([0xee, 0xdd, 81]);
-    if (how.startsWith('messages')) expect(m.messages.filter((each) => each.startsWith('write'))).toEqual(['write 8', 'write 8', 'write 32']);
+    if (how.startsWith('messages') && !how.includes(' 20 '))
+      expect(m.messages.filter((each) => each.startsWith('write'))).toEqual(['write 8', 'write 8', 'write 32']);
     m.end();
   });
 
@@ -161,6 +165,22 @@ describe.each(ways)('memory of the client that is %s', (how) => {
     expect([m.status(), m.ram[0x2_0fff]]).toEqual([1, 7]);
     m.end();
   });
+});
+
+test('a long operand is asked for ahead: a few requests are under way at a time, each once', () => {
+  const m = machine('messages of at most 4096 bytes');
+  for (let i = 0; i < 0x1_0000; i++) m.ram[0x1_0000 + i] = (i * 13) >> 3;
+  m.messages.length = 0;
+  m.driver.submit(m.driver.descriptor(Opcode.memmove, { source: RAM + 0x1_0000, destination: RAM + 0x4_0000, size: 40_000, record: RECORD }));
+  m.server.step(0);
+  m.server.step(0);
+  // Nothing has been answered yet.
+  expect(m.server.counters.commands).toBe(5);
+  for (let i = 0; i < 100 && m.status() === 0; i++) m.run();
+  expect(m.status()).toBe(1);
+  expect(Buffer.compare(m.ram.subarray(0x4_0000, 0x4_0000 + 40_000), m.ram.subarray(0x1_0000, 0x1_0000 + 40_000))).toBe(0);
+  expect(m.messages.filter((each) => each.startsWith('read'))).toEqual([...Array(9).fill('read 4096'), 'read 3136']);
+  m.end();
 });
 
 test('an interrupt comes after the record that it tells of, also when the record goes by a message', () => {
