@@ -23,6 +23,8 @@ export interface Peer {
    * lost: a stream socket takes a message whole or not at all up to half of its buffer (212992 bytes, net.core.wmem_default).
    */
   readonly dmaMessageBytes: number;
+  /** Most data that DMA_READs under way may bring, in bytes: QEMU's replies must fit its socket together, too. */
+  readonly dmaReadBytes: number;
   /** GET_REGION_INFO sets MMAP also in a reply that is too short to bring the descriptor. */
   readonly mmapWithoutFile: boolean;
   /** A region access of no bytes answers with the header alone. */
@@ -47,6 +49,7 @@ const strict: Peer = {
   infoErrors: true,
   dmaMessages: true,
   dmaMessageBytes: MAX_DATA,
+  dmaReadBytes: 16 * MAX_DATA,
   mmapWithoutFile: false,
   emptyAccessBare: false,
   accessInStopCopy: true,
@@ -72,7 +75,7 @@ export const peers = {
     reportExact: true,
   },
   /** QEMU 10.1 and later, vfio-user-pci. */
-  qemu: { ...strict, unmapUnknown: 0, dmaMessageBytes: 65_536 },
+  qemu: { ...strict, unmapUnknown: 0, dmaMessageBytes: 65_536, dmaReadBytes: 65_536 },
   /** Cloud Hypervisor, --user-device: it reads replies of a fixed size and no error, and answers no command. */
   'cloud-hypervisor': { ...strict, unmapUnknown: 0, mapAgain: true, accessErrors: false, infoErrors: false, dmaMessages: false },
 } as const satisfies Record<string, Peer>;

@@ -236,11 +236,27 @@ export class Session {
       },
     };
   }
+  /** Bytes that DMA_READs under way ask for, and those that wait for their turn. */
+  #reading = 0;
+  readonly #reads: { readonly address: number; readonly bytes: number; readonly done: (data: Uint8Array | undefined) => void }[] = [];
+  #mayRead(bytes: number): boolean {
+    return this.#reading === 0 || this.#reading + bytes <= this.peer.dmaReadBytes;
+  }
   #read(address: number, bytes: number, done: (data: Uint8Array | undefined) => void): void {
+    if (!this.#mayRead(bytes)) {
+      this.#reads.push({ address, bytes, done });
+      return;
+    }
+    this.#reading += bytes;
     this.#send(Command.DMA_READ, address, bytes, undefined, (view, data, at, length) => {
       // The reply repeats address and count. What is shorter, or of another place, is no answer.
       const right = view && length === DmaAccess.bytes + bytes && isAccess(view, at, address, bytes);
+      this.#reading -= bytes;
       done(right ? data.subarray(at + DmaAccess.bytes, at + length) : undefined);
+      for (let next = this.#reads[0]; next && this.#mayRead(next.bytes); next = this.#reads[0]) {
+        this.#reads.shift();
+        this.#read(next.address, next.bytes, next.done);
+      }
     });
   }
 
@@ -308,7 +324,9 @@ export class Session {
     this.migration.disconnected();
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
+    const reads = this.#reads.splice(0);
     for (const done of waiting) done(undefined, NOTHING, 0, 0);
+    for (const { done } of reads) done(undefined);
     this.dma.clear();
     this.#end();
   }

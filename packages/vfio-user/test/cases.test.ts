@@ -901,6 +901,14 @@ describe('decided otherwise', () => {
     const { server, path: socket } = serve(device, { peer: 'qemu' });
     const client = RawClient.ready(socket, server, '{"capabilities":{"max_data_xfer_size":1048576}}\0');
     expect(device.dma.link!.limit).toBe(65_536);
+    // And in all messages under way: the next goes out when one was answered.
+    const got: (number | undefined)[] = [];
+    for (let i = 0; i < 3; i++) device.dma.link!.read(i * 0x1_0000, 0x1_0000, (data) => got.push(data?.length));
+    const first = client.next()!;
+    expect(client.next()).toBeUndefined();
+    client.send(message(11, pack(0n, 0x1_0000n, new Uint8Array(0x1_0000)), { id: first.id, flags: 1 }));
+    expect(client.next()).toMatchObject({ command: 11, payload: pack(0x1_0000n, 0x1_0000n) });
+    expect(got).toEqual([0x1_0000]);
     client.close();
     server.close();
   });
