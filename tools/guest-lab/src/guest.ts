@@ -3,13 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { cpio } from './cpio.js';
+import { cpio, type Entry } from './cpio.js';
 import { CommandFailed } from './problem.js';
 import { ours, processorSeconds } from './processes.js';
 import { qemuArguments } from './qemu.js';
 import { type DmatestThread, parseDmatest, parseSaid } from './report.js';
 import type { Server } from './server.js';
-import type { Cache } from './setup.js';
+import { type Cache, guestFiles } from './setup.js';
 
 export interface Boot {
   readonly servers: readonly Server[];
@@ -51,8 +51,8 @@ export class Guest {
     this.#boot = boot;
     this.#log = join(folder, `${name}.log`);
     const initrd = join(folder, `${name}.initrd`);
-    const files = Object.entries({ ...boot.files, scenario: boot.script });
-    writeFileSync(initrd, Buffer.concat([readFileSync(cache.initrd()), cpio(files.map(([path, data]) => ({ path: `guest/${path}`, data })))]));
+    const files = Object.entries({ ...boot.files, scenario: boot.script }).map(([path, data]): Entry => ({ path: `guest/${path}`, data }));
+    writeFileSync(initrd, Buffer.concat([readFileSync(cache.initrd()), cpio([...guestFiles(), ...files])]));
     const { cpus = 1, dma = 'mapped', iommu = false, reboots = false } = boot;
     const sockets = boot.servers.flatMap((server) => server.sockets);
     const machine = { kernel: cache.kernel(), tree: cache.tree(), initrd, log: this.#log, sockets, cpus, dma, iommu, reboots };
@@ -148,7 +148,7 @@ export class Guest {
   dmatest(name: string): DmatestThread[] {
     return parseDmatest(this.lines(name));
   }
-  /** The kernel's log. */
+  /** The kernel's log, of all boots. */
   get log(): readonly string[] {
     return this.lines('dmesg');
   }

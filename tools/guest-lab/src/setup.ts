@@ -11,7 +11,7 @@ import { cpio, type Entry } from './cpio.js';
 import { mirror } from './mirror.js';
 import { CommandFailed, LabProblem } from './problem.js';
 import { run } from './processes.js';
-import { finish, open, type Step } from './steps.js';
+import { alone, finish, open, type Step } from './steps.js';
 
 /** Raised when a step does something else with the same inputs. */
 const REVISION = '1';
@@ -189,7 +189,7 @@ const steps: readonly Step<Cache>[] = [
   {
     name: 'initrd',
     about: "the guest's first file system",
-    inputs: () => filesOf('guest').map((name) => readFileSync(own(`guest/${name}`))),
+    inputs: () => [],
     async run(cache) {
       const programs = ['usr/bin/accel-config', 'usr/bin/lspci'];
       const libraries = new Map<string, string>();
@@ -208,12 +208,16 @@ const steps: readonly Step<Cache>[] = [
         ...programs.map((path) => file(path, cache.tree(path), true)),
         ...[...libraries].map(([name, path]) => file(`lib/${name}`, path, true)),
         ...readdirSync(cache.modules()).map((name) => file(`modules/${name}`, cache.modules(name))),
-        file('init', own('guest/init'), true),
-        file('guest/functions', own('guest/functions')),
       ];
       writeFileSync(cache.initrd(), cpio(entries));
     },
   },
+];
+
+/** What of this package every guest has, beside the scenario's part: it is not kept, so that each checkout has its own. */
+export const guestFiles = (): Entry[] => [
+  { path: 'init', data: readFileSync(own('guest/init')), executable: true },
+  { path: 'guest/functions', data: readFileSync(own('guest/functions')) },
 ];
 
 /** Whether everything is there. */
@@ -222,8 +226,14 @@ export const ready = (cache: Cache): boolean => open(cache.stamps(), steps, cach
 /** Makes what is missing. Throws a LabProblem that says what this machine lacks. */
 export async function setUp(cache: Cache, progress: (line: string) => void): Promise<void> {
   if (process.platform !== 'linux' || process.arch !== 'x64') throw new LabProblem('the guest needs Linux on an x86-64 processor');
-  await finish(cache.stamps(), steps, cache, (step, seconds) => {
-    if (seconds === undefined) progress(`set-up: ${step.about} ...`);
-    else progress(`set-up: ${step.name} done in ${seconds.toFixed(1)} s`);
-  });
+  mkdirSync(cache.folder, { recursive: true });
+  await alone(
+    join(cache.folder, 'lock'),
+    (pid) => progress(`set-up: process ${pid} is at it already; waiting for it ...`),
+    () =>
+      finish(cache.stamps(), steps, cache, (step, seconds) => {
+        if (seconds === undefined) progress(`set-up: ${step.about} ...`);
+        else progress(`set-up: ${step.name} done in ${seconds.toFixed(1)} s`);
+      }),
+  );
 }

@@ -1,6 +1,6 @@
 /** Work in steps that are done once: each leaves a stamp with what it was made from, and is done again when that changed. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Step<C> {
@@ -50,5 +50,51 @@ export async function finish<C>(
     await step.run(context);
     writeFileSync(stamp, made);
     progress(step, (performance.now() - from) / 1000);
+  }
+}
+
+/** Runs `work` while no other process holds the file. One that died holds nothing. */
+export async function alone<T>(file: string, waiting: (pid: number) => void, work: () => Promise<T>): Promise<T> {
+  const mine = `${file}.${process.pid}`;
+  writeFileSync(mine, `${process.pid}`);
+  try {
+    for (let told = 0; ; ) {
+      try {
+        // A link appears with its contents, or not at all.
+        linkSync(mine, file);
+        break;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      const holder = holderOf(file);
+      if (holder === undefined) continue;
+      if (!alive(holder)) rmSync(file, { force: true });
+      else {
+        if (told !== holder) waiting((told = holder));
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  } finally {
+    rmSync(mine, { force: true });
+  }
+  try {
+    return await work();
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+/** Undefined: it has just been given back. */
+function holderOf(file: string): number | undefined {
+  try {
+    return Number(readFileSync(file, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+function alive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -1,8 +1,9 @@
-import { mkdtempSync, readdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { finish, open, type Step } from '../src/steps.js';
+import { describe, expect, test } from 'vitest';
+import { alone, finish, open, type Step } from '../src/steps.js';
 
 interface World {
   inputs: string[];
@@ -75,4 +76,38 @@ test('inputs are told apart by where they end', async () => {
   };
   expect(of('ab', 'c')).not.toBe(of('a', 'bc'));
   expect(of('ab', 'c')).toBe(of('ab', 'c'));
+});
+
+describe('one process at a time', () => {
+  const lock = (): string => join(mkdtempSync(join(tmpdir(), 'siov-lock-')), 'lock');
+  const never = (pid: number): void => expect.fail(`waits for ${pid}`);
+
+  test('work is done, and nothing stays behind, also when it fails', async () => {
+    const file = lock();
+    expect(await alone(file, never, async () => readdirSync(join(file, '..')))).toEqual(['lock']);
+    await expect(alone(file, never, () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    expect(readdirSync(join(file, '..'))).toEqual([]);
+  });
+  test('whoever comes second waits, and is told once for whom', async () => {
+    const file = lock();
+    const order: string[] = [];
+    let go = (): void => {};
+    const first = alone(file, never, () => new Promise<void>((resolve) => (go = resolve)).then(() => void order.push('first')));
+    const told: number[] = [];
+    const second = alone(
+      file,
+      (pid) => told.push(pid),
+      async () => void order.push('second'),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect([order, told]).toEqual([[], [process.pid]]);
+    go();
+    await Promise.all([first, second]);
+    expect(order).toEqual(['first', 'second']);
+  });
+  test('a process that died holds nothing', async () => {
+    const file = lock();
+    writeFileSync(file, `${spawnSync('true').pid}`);
+    expect(await alone(file, never, async () => 'done')).toBe('done');
+  });
 });

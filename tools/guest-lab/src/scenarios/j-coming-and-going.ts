@@ -12,7 +12,7 @@ configure one.json
 ask part
 part=$answer
 if [ $part = killed ]; then dmatest killed ${ENDLESS} ${THREADS}; else dmatest $part ${ITERATIONS} ${THREADS}; fi
-if [ $part = first ]; then dmesg | send first-log; reboot -f; fi
+if [ $part = first ]; then restart; fi
 unconfigure dsa0
 `;
 
