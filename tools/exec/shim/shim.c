@@ -348,6 +348,8 @@ static int served(int directory, const char *path, int flags, char *out)
 {
 	if (!ready || (flags & (O_PATH | O_DIRECTORY)) || (path[0] == '/' ? strncmp(path, root, root_length) != 0 : !inside))
 		return 0;
+	if (path[0] == '/' && (flags & O_ACCMODE) == O_RDONLY && !strncmp(path + root_length, "/sys/", 5))
+		return 0;
 	long fd = SYS(SYS_openat, directory, path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW), 0, 0, 0);
 	if (fd < 0)
 		return 0;

@@ -29,6 +29,7 @@ export function start(server: ExecServer, shim: string, program: string, args: r
     env: environment(server, shim, options.env),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
+  if (child.pid !== undefined) server.wakeFor(child.pid);
   const ended = new Promise<Ending>((resolve) => {
     child.once('error', (error: NodeJS.ErrnoException) => {
       process.stderr.write(`siov exec: ${program}: ${error.code === 'ENOENT' ? 'not found' : error.message}\n`);

@@ -21,6 +21,7 @@ const SPIN_MS = 0.3;
 const NAP_MS = 20;
 /** How long the device works before other processes are looked at. */
 const SLICE_MS = 4;
+const HASTE_MS = 20;
 const PREFIX = 'siov-exec-';
 const idle: Program = { step: () => 'wait' };
 /** Directories that are ours alone. */
@@ -62,6 +63,8 @@ export class ExecServer {
   readonly #sessions: Session[] = [];
   readonly #byToken = new Map<number, Session>();
   readonly #strangers = new Set<number>();
+  /** Processes whose end somebody waits for. */
+  readonly #ends = new Set<number>();
   readonly #files = new Map<number, ServedFile>();
   readonly #bySocket = new Map<number, ServedFile>();
   readonly #pending: { readonly session: Session; retry(): number }[] = [];
@@ -74,6 +77,8 @@ export class ExecServer {
   #nextFile = 1;
   #errors = 0;
   #closed = false;
+  /** Until when Node's own events are looked at all the time: it is about to hear of an end. */
+  #hasty = 0;
 
   constructor(native: Native, machine: Machine, options: ServerOptions = {}) {
     this.#native = native;
@@ -106,6 +111,14 @@ export class ExecServer {
     return { processes: this.#sessions.length, files: this.#files.size, memories: this.machine.foreign.size };
   }
 
+  /** Serving looks up as soon as this process ends. */
+  wakeFor(pid: number): void {
+    const fd = this.#native.pidfd(pid);
+    if (fd < 0) return;
+    this.#ends.add(fd);
+    this.#native.watch(this.#epoll, fd, fd);
+  }
+
   /** Serves until the condition holds, which is looked at every few milliseconds. */
   async run(until: () => boolean): Promise<void> {
     let last = performance.now();
@@ -117,7 +130,7 @@ export class ExecServer {
         round = 0;
       }
       const now = performance.now();
-      if (now - yielded > NAP_MS / 2) {
+      if (now - yielded > NAP_MS / 2 || now < this.#hasty) {
         await new Promise((resolve) => setImmediate(resolve));
         yielded = performance.now();
         if (until()) break;
@@ -150,7 +163,7 @@ export class ExecServer {
     this.#closed = true;
     for (const session of [...this.#sessions]) this.#end(session);
     for (const file of [...this.#files.values()]) this.#close(file);
-    for (const fd of [this.#processes, this.#handles, this.#epoll, ...this.#strangers]) this.#native.close(fd);
+    for (const fd of [this.#processes, this.#handles, this.#epoll, ...this.#strangers, ...this.#ends]) this.#native.close(fd);
     rmSync(this.root, { recursive: true, force: true });
   }
 
@@ -253,6 +266,7 @@ export class ExecServer {
     const errors = this.machine.drivers.reduce((sum, driver) => sum + driver.softwareErrors.length, 0);
     if (errors === this.#errors) return;
     this.#errors = errors;
+    this.#dirty = true;
     for (const file of this.#files.values()) this.#signal(file);
   }
   #signal(file: ServedFile): void {
@@ -271,7 +285,11 @@ export class ExecServer {
     }
   }
 
+  /** Something that attributes or nodes show may have changed. */
+  #dirty = true;
   #sync(): void {
+    if (!this.#dirty) return;
+    this.#dirty = false;
     this.#tree.sync(nodesOf(this.machine));
   }
 
@@ -288,6 +306,10 @@ export class ExecServer {
       else if (this.#byToken.has(token)) this.#packets(this.#byToken.get(token)!, token);
       else if (this.#bySocket.has(token)) this.#stream(this.#bySocket.get(token)!);
       else if (this.#strangers.has(token)) this.#stranger(token);
+      else if (this.#ends.delete(token)) {
+        this.#native.close(token);
+        this.#hasty = performance.now() + HASTE_MS;
+      }
     }
     return true;
   }
@@ -391,6 +413,7 @@ export class ExecServer {
       const text = String.fromCharCode(...this.#native.room.bytes.subarray(0, n));
       // Several writes may have come together: a line each.
       for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) this.machine.host.kernel.user.sysfs.write(file.path, line);
+      this.#dirty = true;
       this.#drain();
       this.#sync();
     }
@@ -438,6 +461,7 @@ export class ExecServer {
     }
     if (op === Op.munmap) {
       const result = task.munmap(number(0), number(1));
+      this.#dirty = true;
       this.#drain();
       this.#sync();
       this.#reply(session, result);
@@ -469,7 +493,8 @@ export class ExecServer {
     };
     const result = run();
     this.#drain();
-    if (op !== Op.read) this.#sync();
+    if (op === Op.write || op === Op.ioctl) this.#dirty = true;
+    this.#sync();
     if (result === PENDING) this.#pending.push({ session, retry: run });
     else this.#reply(session, result);
   }
@@ -488,6 +513,7 @@ export class ExecServer {
       return;
     }
     const kind = path.startsWith('/dev/') ? 'c' : 'a';
+    if (kind === 'c') this.#dirty = true;
     const id = this.#nextFile++;
     this.#files.set(id, { id, kind, path, held, socket: undefined, opener: session, used: new Map([[session, fd]]), signalled: false });
     this.#drain();
@@ -526,6 +552,7 @@ export class ExecServer {
 
   #close(file: ServedFile): void {
     this.#files.delete(file.id);
+    if (file.kind === 'c') this.#dirty = true;
     if (file.socket !== undefined) {
       this.#bySocket.delete(file.socket);
       this.#native.close(file.socket);
@@ -550,6 +577,7 @@ export class ExecServer {
     this.counts.traps += count;
     this.counts.trapMs += ms;
     for (let i = this.#pending.length - 1; i >= 0; i--) if (this.#pending[i]!.session === session) this.#pending.splice(i, 1);
+    if (session.mm.areas.length > 0) this.#dirty = true;
     session.task.end(0, undefined);
     for (const file of [...this.#files.values()]) {
       file.used.delete(session);
