@@ -154,6 +154,8 @@ export class ExecServer {
         if (until()) break;
       }
     }
+    // Ends that came together with the one that was waited for.
+    while (this.#events(0)) this.#drain();
     this.#drain();
   }
 

@@ -12,6 +12,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -67,7 +68,7 @@ export class Tree {
   }
 
   #drop(known: Map<string, unknown>, path: string): void {
-    rmSync(join(this.#root, path), { force: true });
+    unlink(join(this.#root, path));
     known.delete(path);
   }
 
@@ -84,7 +85,7 @@ export class Tree {
       if (target !== undefined) {
         seen.add(child);
         if (this.#links.get(child) === target) continue;
-        rmSync(join(this.#root, child), { force: true });
+        unlink(join(this.#root, child));
         symlinkSync(target.startsWith('/') ? relative(path, target) : target, join(this.#root, child));
         this.#links.set(child, target);
       } else if (sysfs.kind(child) === 'directory') this.#folder(child, seen);
@@ -110,6 +111,15 @@ export class Tree {
       closeSync(fd);
     }
     this.#texts.set(path, text);
+  }
+}
+
+/** Takes a file or a link, never what a link leads to; nothing there is no error. */
+function unlink(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 

@@ -2,6 +2,7 @@
 import { compare } from './compare.js';
 import { costs } from './costs.js';
 import { curves } from './curves.js';
+import { exec } from './exec.js';
 import { guest } from './guest.js';
 import { inspect } from './inspect.js';
 import { UsageError } from './options.js';
@@ -16,6 +17,7 @@ const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<num
   serve,
   wire,
   guest,
+  exec,
   costs,
   curves,
 };
@@ -33,6 +35,7 @@ commands:
   siov run [FILE]       the same through uacce alone
   siov inspect [PART]   configuration space, registers and tables by field names
   siov serve            put a device on a socket: QEMU shows it to a real Linux guest
+  siov exec PROGRAM     run an unmodified DSA program on this machine
   siov guest            boot that guest here, and let its own driver and tools judge the device
   siov wire FILE        what went over such a socket, by field names
   siov costs            the cost table: nanoseconds per event, range, source
