@@ -12,7 +12,7 @@ export class NativeMissingError extends Error {
   }
 }
 /** A system call failed in a way that nobody expected. */
-export class SystemCallError extends Error {
+class SystemCallError extends Error {
   constructor(call: string, errno: number) {
     super(`${call}: errno ${errno}`);
     this.name = 'SystemCallError';
