@@ -341,9 +341,13 @@ describe('nested domains', () => {
     m.request(m.pasid, 0x8000, READ, 2);
     m.settle();
     expect(m.device.responses).toEqual([[m.pasid, 2, PageResponse.invalidRequest]]);
-    m.domain.onPageRequest = ({ lo, group, requesterId, pasid }) => {
-      m.put(4, lo >>> 12, 10);
-      m.driver.pageResponse(requesterId, pasid, group, PageResponse.success);
+    m.domain.events = {
+      pageRequests: (requests) => {
+        for (const { lo } of requests) m.put(4, lo >>> 12, 10);
+        const { group, requesterId, pasid } = requests[0]!;
+        m.driver.pageResponse(requesterId, pasid, group, PageResponse.success);
+      },
+      detached: () => {},
     };
     m.request(m.pasid, 0x8000, READ, 3);
     m.settle();

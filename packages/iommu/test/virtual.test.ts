@@ -47,7 +47,12 @@ function guestOn() {
         const domain = host.driver.nestedDomain(parent, PasidEntry.get.firstStage(entry, 0) / 4096);
         const hostPasid = host.driver.allocPasid();
         expect(host.driver.attachPasid(RID, hostPasid, domain)).toBe(0);
-        domain.onPageRequest = ({ hi, lo, access, group }) => void front.queuePageRequest(GUEST_RID, pasid, hi, lo, access, group, true);
+        domain.events = {
+          pageRequests: (requests) => {
+            for (const { hi, lo, access, group } of requests) front.queuePageRequest(GUEST_RID, pasid, hi, lo, access, group, true);
+          },
+          detached: () => {},
+        };
         shadows.set(pasid, { domain, hostPasid });
       },
       iotlbInvalidated: (_domainId, pasid, hi, lo, pages, leafOnly) => shadows.get(pasid)?.domain.invalidate(hi, lo, pages, leafOnly),

@@ -7,7 +7,6 @@ export { callsByName, difference, type Figures, figureNames, hostFigures, sum } 
 export { Host, HostMap, type HostOptions } from './host.js';
 export { KernelInstance, type KernelInstanceOptions } from './kernel.js';
 export type { Clock, Trace } from './ports.js';
-export type { WorkloadOperation } from './workload-ops.js';
 export {
   bytesSource,
   type Injection,
@@ -21,3 +20,4 @@ export {
   workloadOperations,
   workloadOps,
 } from './workload.js';
+export type { WorkloadOperation } from './workload-ops.js';

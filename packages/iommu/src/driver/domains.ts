@@ -9,7 +9,7 @@ import { PasidEntry } from '../spec/structures.js';
 import type { Hardware } from './hardware.js';
 import { coveringOrder, type DriverQueue } from './queue.js';
 import { SecondStageTable } from './second-stage.js';
-import type { Domain, NestedDomain, PageRequestEvent, PagingDomain } from './types.js';
+import type { AttachHandle, Domain, DomainEvents, NestedDomain, PagingDomain } from './types.js';
 
 /** Domain id of first-stage and pass-through entries, which need none of their own. Linux keeps 0 for caching mode. */
 const SHARED_DOMAIN_ID = 1;
@@ -22,6 +22,7 @@ export interface Attachment {
   /** NO_PASID: the RID itself. */
   readonly pasid: number;
   readonly deviceTlb: boolean;
+  readonly handle: AttachHandle | undefined;
 }
 
 /** What domains share: the unit, its queue, the registry of ids. */
@@ -61,6 +62,7 @@ export abstract class AttachableDomain implements Domain {
   abstract readonly kind: Domain['kind'];
   readonly domainId: number;
   readonly attachments = new Set<Attachment>();
+  events: DomainEvents | undefined;
   protected readonly context: DomainContext;
   constructor(context: DomainContext, domainId: number) {
     this.context = context;
@@ -210,7 +212,6 @@ export class SecondStageDomain extends AttachableDomain implements PagingDomain 
 export class FirstStageOnSecond extends AttachableDomain implements NestedDomain {
   readonly kind = 'nested';
   readonly parent: SecondStageDomain;
-  onPageRequest?: (request: PageRequestEvent) => void;
   private readonly root: number;
   private readonly addressWidth: number;
   private readonly flags: number;

@@ -20,7 +20,17 @@ import { PasidTable } from './pasid-table.js';
 import { PasidAllocator, VirtualPasids } from './pasids.js';
 import { DriverQueue } from './queue.js';
 import { SvaBindings } from './sva.js';
-import type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './types.js';
+import type {
+  AttachHandle,
+  AttachTarget,
+  DeviceCapabilities,
+  Domain,
+  FaultRecord,
+  NestedDomain,
+  PageRequestEvent,
+  PagingDomain,
+  SvaHandle,
+} from './types.js';
 
 /** Integer nanoseconds of driver work: an invalidation queue flush, setting and clearing a PASID entry, binding an mm. Default 0. */
 export interface DriverCosts {
@@ -81,7 +91,7 @@ export class IommuDriver {
     this.pasids = virtual?.available ? virtual : new PasidAllocator(ExtendedCapability.get.pasidWidth(this.hardware.extended, 0) + 1);
     this.sva = new SvaBindings(this.context, this.pasids, this);
     this.faultHandler = new FaultHandler(this.hardware);
-    this.pageRequests = new PageRequestHandlerQueue(this.hardware, this.queue, (request) => this.handlePageRequest(request));
+    this.pageRequests = new PageRequestHandlerQueue(this.hardware, this.queue, (group) => this.handlePageRequests(group));
     this.identity = new PassThroughDomain(this.context);
     this.iommufd = new IommufdDevice(this);
   }
@@ -185,17 +195,18 @@ export class IommuDriver {
   }
 
   /** Attaches the RID, in place of what it is attached to; undefined: nothing, every request faults. 0 or -errno. */
-  attach(requesterId: number, domain: Domain | undefined): number {
+  attach(requesterId: number, target: Domain | AttachTarget | undefined): number {
     const device = this.devices.get(requesterId);
     if (!device) return -Errno.ENODEV;
+    const { domain, handle } = parts(target);
     const error = domain === undefined ? 0 : known(domain).ready();
     if (error) return error;
-    const before = device.attached.get(NO_PASID)?.domain;
-    if (before === domain) return 0;
+    const before = device.attached.get(NO_PASID);
+    if (before?.domain === domain) return 0;
     if (before) this.tearDown(device, NO_PASID);
     if (domain === undefined) return 0;
-    const failed = this.setUp(device, NO_PASID, known(domain));
-    if (failed && before) this.setUp(device, NO_PASID, before);
+    const failed = this.setUp(device, NO_PASID, known(domain), handle);
+    if (failed && before) this.setUp(device, NO_PASID, before.domain, before.at.handle);
     return failed;
   }
 
@@ -217,13 +228,14 @@ export class IommuDriver {
   }
 
   /** Attaches a PASID of a function. 0 or -errno: EBUSY when it is attached already. */
-  attachPasid(requesterId: number, pasid: number, domain: Domain): number {
+  attachPasid(requesterId: number, pasid: number, target: Domain | AttachTarget): number {
     const device = this.devices.get(requesterId);
     if (!device) return -Errno.ENODEV;
     if (!device.capabilities.pasid) return -Errno.EOPNOTSUPP;
     if (!(pasid > 0 && pasid < device.table.limit) || !Number.isInteger(pasid)) return -Errno.EINVAL;
     if (device.attached.has(pasid)) return -Errno.EBUSY;
-    return known(domain).ready() || this.setUp(device, pasid, known(domain));
+    const { domain, handle } = parts(target);
+    return known(domain).ready() || this.setUp(device, pasid, known(domain), handle);
   }
   detachPasid(requesterId: number, pasid: number): void {
     const device = this.devices.get(requesterId);
@@ -256,7 +268,7 @@ export class IommuDriver {
     return this.sva.bind(requesterId, mm);
   }
 
-  /** Answers a page request that a nested domain's handler took. `code`: PageResponse. */
+  /** Answers a group of page requests that a domain's owner took. `code`: PageResponse. */
   pageResponse(requesterId: number, pasid: number, group: number, code: number): void {
     this.queue.pageResponse(requesterId, pasid, group, code);
     this.queue.flush();
@@ -272,10 +284,10 @@ export class IommuDriver {
   }
 
   /** Writes the PASID entry, P last. A unit in caching mode is told. */
-  private setUp(device: Device, pasid: number, domain: AttachableDomain): number {
+  private setUp(device: Device, pasid: number, domain: AttachableDomain, handle?: AttachHandle): number {
     const number = Math.max(pasid, 0);
     if (!device.table.set(number, (words, at) => domain.fill(words, at))) return -Errno.ENOMEM;
-    const at: Attachment = { requesterId: device.requesterId, pasid, deviceTlb: device.capabilities.ats === true };
+    const at: Attachment = { requesterId: device.requesterId, pasid, deviceTlb: device.capabilities.ats === true, handle };
     device.attached.set(pasid, { domain, at });
     domain.attachments.add(at);
     if (this.hardware.cachingMode) {
@@ -304,6 +316,7 @@ export class IommuDriver {
       queue.flush(this.hardware.has('pageRequestDrain'));
       this.pageRequests.handle();
     }
+    domain.events?.detached(device.requesterId, pasid);
     this.spend(this.ports.costs?.pasidClear);
   }
 
@@ -321,15 +334,19 @@ export class IommuDriver {
     return hardware.at(RootEntry.get.contextTable(words, slot) / 4096) + (requesterId & 0x7f) * CONTEXT_WORDS;
   }
 
-  /** SVA first, then the owner of a nested domain; nobody: invalid. */
-  private handlePageRequest(request: PageRequestEvent): number | undefined {
-    const { requesterId, pasid, hi, lo, access } = request;
-    this.spend(this.ports.costs?.pageRequest);
-    const code = this.sva.handleFault(requesterId, pasid, hi, lo, access);
+  /** SVA first, where the first failure decides; then the owner of a domain; nobody: invalid. */
+  private handlePageRequests(group: readonly PageRequestEvent[]): number | undefined {
+    const { requesterId, pasid } = group[0]!;
+    this.spend((this.ports.costs?.pageRequest ?? 0) * group.length);
+    let code: number | undefined;
+    for (const { hi, lo, access } of group) {
+      code = this.sva.handleFault(requesterId, pasid, hi, lo, access);
+      if (code !== PageResponse.success) break;
+    }
     if (code !== undefined) return code;
-    const domain = this.devices.get(requesterId)?.attached.get(pasid)?.domain;
-    if (!(domain instanceof FirstStageOnSecond) || !domain.onPageRequest) return PageResponse.invalidRequest;
-    domain.onPageRequest(request);
+    const attached = this.devices.get(requesterId)?.attached.get(pasid);
+    if (!attached?.domain.events) return PageResponse.invalidRequest;
+    attached.domain.events.pageRequests(group, attached.at.handle);
     return undefined;
   }
 
@@ -338,6 +355,8 @@ export class IommuDriver {
   }
 }
 
+const parts = <D extends Domain | undefined>(target: D | AttachTarget): { domain: D | Domain; handle: AttachHandle | undefined } =>
+  target && 'handle' in target ? target : { domain: target, handle: undefined };
 const known = (domain: Domain): AttachableDomain => {
   if (!('fill' in domain)) throw new TypeError('domain: one that this driver made');
   return domain as AttachableDomain;

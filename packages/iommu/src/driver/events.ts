@@ -84,8 +84,13 @@ export class FaultHandler {
   }
 }
 
-/** Who answers a page request: a response code at once, or undefined when the answer comes later through `pageResponse`. */
-export type PageRequestHandler = (request: PageRequestEvent) => number | undefined;
+/** Who answers the page requests of a group: a response code at once, or undefined when the answer comes later through `pageResponse`. */
+export type PageRequestHandler = (group: readonly PageRequestEvent[]) => number | undefined;
+/** A group whose last request is still to come. `bad`: one of them cannot be asked for at all. */
+interface Partial {
+  readonly requests: PageRequestEvent[];
+  bad: boolean;
+}
 
 export class PageRequestHandlerQueue {
   private readonly hardware: Hardware;
@@ -94,8 +99,7 @@ export class PageRequestHandlerQueue {
   private frame = -1;
   private order = QUEUE_ORDER;
   private handling = false;
-  /** Codes of groups whose last request is still to come: the first failure decides. */
-  private readonly partial = new Map<number, number>();
+  private readonly partial = new Map<number, Partial>();
   private readonly words = new Uint32Array(ENTRY_BYTES / 4);
 
   constructor(hardware: Hardware, queue: DriverQueue, handler: PageRequestHandler) {
@@ -167,20 +171,19 @@ export class PageRequestHandlerQueue {
       this.partial.delete(key);
       return;
     }
-    let code: number | undefined = this.partial.get(key) ?? PageResponse.success;
-    if (code === PageResponse.success) {
-      const access = writes | (get.privileged(words, 0) << 1) | (get.execute(words, 0) << 2);
-      const hi = get.addressHigh(words, 0) | 0;
-      const lo = (get.addressLow(words, 0) << 12) | 0;
-      const canonical = hi >> 24 === 0 || hi >> 24 === -1;
-      const legal = canonical && !get.privileged(words, 0);
-      code = legal ? this.handler({ requesterId, pasid, hi, lo, access, group }) : PageResponse.invalidRequest;
+    const partial = this.partial.get(key) ?? { requests: [], bad: false };
+    const access = writes | (get.privileged(words, 0) << 1) | (get.execute(words, 0) << 2);
+    const hi = get.addressHigh(words, 0) | 0;
+    const lo = (get.addressLow(words, 0) << 12) | 0;
+    const canonical = hi >> 24 === 0 || hi >> 24 === -1;
+    if (canonical && !get.privileged(words, 0)) partial.requests.push({ requesterId, pasid, hi, lo, access, group });
+    else partial.bad = true;
+    if (!last) {
+      this.partial.set(key, partial);
+      return;
     }
-    if (code === undefined) return;
-    if (!last) this.partial.set(key, code);
-    else {
-      this.partial.delete(key);
-      this.queue.pageResponse(requesterId, pasid, group, code);
-    }
+    this.partial.delete(key);
+    const code = partial.bad ? PageResponse.invalidRequest : this.handler(partial.requests);
+    if (code !== undefined) this.queue.pageResponse(requesterId, pasid, group, code);
   }
 }

@@ -17,13 +17,34 @@ export interface PageRequestEvent {
   readonly lo: number;
   /** DmaAccess bits: write 1, privileged 2, execute 4. */
   readonly access: number;
+  /** 9 bits. */
   readonly group: number;
+}
+/** How the owner of a domain names an attachment of it. */
+export interface AttachHandle {
+  readonly deviceId: number;
+  /** NO_PASID: the RID. */
+  readonly pasid: number;
+}
+/** What a domain's owner hears of its attachments. */
+export interface DomainEvents {
+  /** The page requests of one group, in order. Answer with IommuDriver.pageResponse. */
+  pageRequests(group: readonly PageRequestEvent[], handle: AttachHandle | undefined): void;
+  /** An attachment is gone; what it still waits for is to be answered. */
+  detached(requesterId: number, pasid: number): void;
+}
+/** A domain together with the name of the attachment that is to be made. */
+export interface AttachTarget {
+  readonly domain: Domain;
+  readonly handle: AttachHandle;
 }
 /** An address space that (RID) or (RID, PASID) can be attached to. */
 export interface Domain {
   readonly kind: 'identity' | 'paging' | 'nested' | 'sva';
   /** The tag of its cache entries. */
   readonly domainId: number;
+  /** Takes page requests of what is attached here; absent: they are answered Invalid Request. A process's pages are its mm's business. */
+  events?: DomainEvents | undefined;
   /** Releases tables and domain id; -EBUSY while attached or while nested domains stand on it. */
   free(): number;
 }
@@ -41,8 +62,6 @@ export interface NestedDomain extends Domain {
   readonly parent: PagingDomain;
   /** First-stage invalidation of `pages` 4 KiB pages from (hi, lo); pages -1: all. */
   invalidate(hi: number, lo: number, pages: number, leafOnly: boolean): void;
-  /** Takes page requests of PASIDs attached here; absent: they are answered Invalid Request. Answer with IommuDriver.pageResponse. */
-  onPageRequest?: (request: PageRequestEvent) => void;
 }
 export interface SvaHandle {
   readonly pasid: number;
