@@ -30,6 +30,10 @@ export interface DeviceCosts {
   readonly streamPattern: number;
   readonly streamCrc: number;
   readonly streamCompare: number;
+  /** Of the analytics accelerator: per byte of source 1; default: as the CRC. */
+  readonly streamCompress?: number;
+  readonly streamDecompress?: number;
+  readonly streamFilter?: number;
   /** An administrative command. */
   readonly command: number;
 }

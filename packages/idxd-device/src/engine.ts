@@ -11,12 +11,12 @@ import { crc32c } from './crc.js';
 import { DataPath } from './data-path.js';
 import type { Interrupts } from './interrupts.js';
 import { extent, type Io, Op, Step } from './op.js';
-import { legalFlags, type Operation, operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
+import { dsa, legalFlags, type Operation, type Operations, readbackDestination, readbackDrain, type Stream } from './operations/index.js';
 import type { Clock, Native, Trace, Upstream } from './ports.js';
 import { type Check, defaultCheckOrder, type Profile } from './profiles.js';
 import { type WorkQueue, WqState } from './queue.js';
 import { Schedule, type ScheduleOptions } from './schedule.js';
-import { descriptors, EventError, Flag, Opcode, RECORD_BYTES, Status } from './spec/descriptor.js';
+import { EventError, Flag, Opcode, Status } from './spec/descriptor.js';
 import { unconnected } from './unconnected.js';
 import { Window } from './window.js';
 
@@ -89,6 +89,8 @@ export class Engines {
   readonly #strict: boolean;
   readonly #checks: readonly Check[];
   readonly #fenceInBatch: boolean;
+  readonly #operations: Operations;
+  readonly #recordBytes: number;
   /** By operation code, what the time of an operation depends on: rows of a table are too many shapes for the hot path. */
   readonly #rate = new Float64Array(256);
   readonly #reading = new Float64Array(256);
@@ -139,6 +141,10 @@ export class Engines {
   constructor(ports: EnginePorts) {
     this.#p = ports;
     const { profile, clock, costs } = ports;
+    const family = profile.family ?? dsa;
+    const operations = family.operations(profile);
+    this.#operations = operations;
+    this.#recordBytes = family.recordBytes;
     const [a, b, c, list] = [extent(), extent(), extent(), extent()];
     const windows = { source: new Window(a), target: new Window(b), other: new Window(c) };
     this.#io = {
@@ -163,7 +169,7 @@ export class Engines {
       throw new RangeError(`profile.checkOrder: each of ${defaultCheckOrder.join(', ')} once`);
     this.#fenceInBatch = profile.fenceOutsideBatch === 'refused';
     this.#schedule = ports.schedule && new Schedule(ports.schedule);
-    for (let id = 0; id < profile.engines * this.#limit; id++) this.#pool.push(new Op(id));
+    for (let id = 0; id < profile.engines * this.#limit; id++) this.#pool.push(new Op(id, family.extraWords));
     this.#idle.push(...this.#pool);
     this.#free = new Float64Array(profile.engines);
     this.#inFlight = new Int32Array(profile.engines);
@@ -193,6 +199,9 @@ export class Engines {
       pattern: costs.streamPattern,
       crc: costs.streamCrc,
       compare: costs.streamCompare,
+      compress: costs.streamCompress ?? costs.streamCrc,
+      decompress: costs.streamDecompress ?? costs.streamCrc,
+      filter: costs.streamFilter ?? costs.streamCrc,
     };
     for (const [code, row] of Object.entries(operations) as unknown as [number, Operation][]) {
       this.#rate[code] = rates[row.stream];
@@ -205,7 +214,7 @@ export class Engines {
     const codes = Array.from({ length: 256 }, (_, code) => code);
     this.#offered = codes.map((code) => profile.operations.includes(code) && operations[code] !== undefined);
     this.#legal = codes.map((code) => (this.#offered[code] ? legalFlags(code, operations[code]!, profile) : 0));
-    this.#reserved = codes.map((code) => (this.#offered[code] ? descriptors.of(Uint32Array.of(0, code << 24), 0).masks.reserved : undefined));
+    this.#reserved = codes.map((code) => (this.#offered[code] ? family.descriptors.of(Uint32Array.of(0, code << 24), 0).masks.reserved : undefined));
     this.#run = clock.handler((generation) => {
       if (generation !== this.#generation) return;
       this.#scheduled = false;
@@ -523,7 +532,7 @@ export class Engines {
   /** One operation on memory. */
   #step(op: Op): number {
     if (op.opcode === Opcode.nop) return op.end(Status.success);
-    const step = operations[op.opcode]!.step(this.#io, op);
+    const step = this.#operations[op.opcode]!.step(this.#io, op);
     if (!(op.flags & Flag.destinationReadback) || step === Step.waiting || op.status > Status.successFalsePredicate) return step;
     return readbackDestination(this.#io, op);
   }
@@ -653,7 +662,7 @@ export class Engines {
       this.#refusePrivilege(op) ||
       this.#refuseInterrupt(op) ||
       this.#refuseSize(op, wq) ||
-      this.#refuseParameters(op) ||
+      this.#refuseParameters(op, wq) ||
       this.#refuseTrafficClass(op, wq);
     return first === 0 || this.#checks.length === 0 ? first : this.#refusalInOrder(op, wq);
   }
@@ -673,7 +682,7 @@ export class Engines {
     privilege: (op) => this.#refusePrivilege(op),
     interrupt: (op) => this.#refuseInterrupt(op),
     size: (op, wq) => this.#refuseSize(op, wq),
-    parameters: (op) => this.#refuseParameters(op),
+    parameters: (op, wq) => this.#refuseParameters(op, wq),
     trafficClass: (op, wq) => this.#refuseTrafficClass(op, wq),
   };
   #refuseOperation(op: Op, wq: WorkQueue): number {
@@ -707,7 +716,7 @@ export class Engines {
     return set !== 0 ? Status.nonZeroReserved : 0;
   }
   #refuseRecord(op: Op): number {
-    return op.flags & Flag.recordAddressValid && op.descriptor[2]! & (RECORD_BYTES - 1) ? Status.recordAlignment : 0;
+    return op.flags & Flag.recordAddressValid && op.descriptor[2]! & (this.#recordBytes - 1) ? Status.recordAlignment : 0;
   }
   #refusePrivilege(op: Op): number {
     return op.access & DmaAccess.privileged && op.pasid >= 0 && !this.#p.fn.privilegedEnabled ? Status.privilege : 0;
@@ -721,13 +730,13 @@ export class Engines {
     op.count = op.remaining;
     return op.count < 2 || op.count > wq.maxBatch ? Status.descriptorCount : 0;
   }
-  #refuseParameters(op: Op): number {
+  #refuseParameters(op: Op, wq: WorkQueue): number {
     if (op.opcode === Opcode.batch) return op.sourceLow & 63 ? Status.listAlignment : 0;
-    return operations[op.opcode]?.check?.(op, this.#p.profile.overlappingCopy) ?? 0;
+    return this.#operations[op.opcode]?.check?.(op, this.#p.profile.overlappingCopy, wq.maxTransfer) ?? 0;
   }
   #refuseTrafficClass(op: Op, wq: WorkQueue): number {
     if (wq.trafficClassFault === 0) return 0;
-    return selects(op.flags, operations[op.opcode]?.flags ?? 0, wq.trafficClassFault) ? Status.trafficClass : 0;
+    return selects(op.flags, this.#operations[op.opcode]?.flags ?? 0, wq.trafficClassFault) ? Status.trafficClass : 0;
   }
 
   /** Record, software error and interrupt of one finished descriptor. */
@@ -737,7 +746,7 @@ export class Engines {
     this.#p.counters[ok ? Counter.succeeded : Counter.failed]!++;
     if ((status & 0x7f) === Status.pageFault) this.#p.counters[Counter.pageFaults]!++;
     this.#p.trace?.emit(Event.complete, op.wq, op.opcode, status, op.completed);
-    const aligned = flags & Flag.recordAddressValid && !(op.descriptor[2]! & (RECORD_BYTES - 1));
+    const aligned = flags & Flag.recordAddressValid && !(op.descriptor[2]! & (this.#recordBytes - 1));
     let lost: number = Lost.no;
     if (aligned) {
       if (this.#keptBehind(op)) lost = Lost.logged;
@@ -760,7 +769,7 @@ export class Engines {
   #writeRecord(op: Op): number {
     const { c } = this.#io;
     const d = op.descriptor;
-    const answer = this.#io.upstream.acquire(op.access | DmaAccess.write, op.pasid, d[3]! | 0, d[2]! | 0, RECORD_BYTES, c);
+    const answer = this.#io.upstream.acquire(op.access | DmaAccess.write, op.pasid, d[3]! | 0, d[2]! | 0, this.#recordBytes, c);
     if (answer !== 0) {
       if (!this.#p.softwareError(Status.recordFault, op)) return Lost.gone;
       this.#p.queues[op.wq]!.kept.add(op.pasid);

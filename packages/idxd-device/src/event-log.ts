@@ -12,7 +12,6 @@ const cfg = spec.EventLogCfg.get;
 const status = spec.EventLogSts;
 const put = spec.EventLogEntry.set;
 const info = spec.EventInformation.set;
-const RECORD_WORD = 8;
 
 export class EventLog {
   // fixed
@@ -88,8 +87,8 @@ export class EventLog {
     }
     // unconfirmed: faults on operands have no further information here.
     put.errorInfoValid(words, e, kept || error === spec.Status.invalidFlags || error === spec.Status.interruptHandle ? 1 : 0);
-    // The record that has no other place.
-    if (kept) op.putRecord(words, e + RECORD_WORD);
+    // The record that has no other place: the second half.
+    if (kept) op.putRecord(words, e + this.#entryBytes / 8);
   }
 }
 

@@ -9,11 +9,15 @@ export const Step = { done: 0, waiting: 1 } as const;
 
 const WRITE_FAULT = 0x80;
 
+const none = /* @__PURE__ */ new Uint32Array(0);
+
 export class Op {
   // fixed
   /** Index in the device's pool; also the page request group index. */
   readonly id: number;
   readonly descriptor = new Uint32Array(16);
+  /** Words of the record from byte 24 on, of families whose records are larger. */
+  readonly extra: Uint32Array;
   // state
   wq = 0;
   engine = 0;
@@ -84,8 +88,9 @@ export class Op {
   shift = 0;
   child: Op | undefined;
 
-  constructor(id: number) {
+  constructor(id: number, extraWords = 0) {
     this.id = id;
+    this.extra = extraWords > 0 ? new Uint32Array(extraWords) : none;
   }
 
   /** Back to the beginning of a descriptor that stands in `descriptor`. */
@@ -103,6 +108,7 @@ export class Op {
     this.faultHigh = this.faultLow = 0;
     this.count = this.index = this.failures = this.first = this.members = this.keptMembers = 0;
     this.streaming = this.ready = 0;
+    if (this.extra.length > 0) this.extra.fill(0);
     this.active = 1;
   }
 
@@ -128,6 +134,10 @@ export class Op {
     words[at + 4] = this.value;
     words[at + 5] = words[at + 6] = words[at + 7] = 0;
     if (this.tagged) words.set(this.tags, at + 5);
+    if (this.extra.length > 0) {
+      words.set(this.extra, at + 6);
+      words.fill(0, at + 6 + this.extra.length, at + 16);
+    }
     words[at] = this.status | (this.result << 8);
   }
   end(status: number): number {

@@ -1,4 +1,5 @@
 /** What a device offers, as one object, and the presets. The capability registers are computed from it. */
+import type { Family } from './family.js';
 import type { Tables } from './registers.js';
 import { Flag, Opcode } from './spec/descriptor.js';
 
@@ -18,6 +19,8 @@ export type Check = (typeof defaultCheckOrder)[number];
 
 export interface Profile {
   readonly name: string;
+  /** Its kind of accelerator; default: DSA. */
+  readonly family?: Family;
   readonly deviceId: number;
   /** 0x100 = 1.0, 0x200 = 2.0. */
   readonly version: number;
@@ -34,6 +37,10 @@ export interface Profile {
   readonly readBufferBytes?: number;
   /** Descriptors in progress per engine; default 64. unconfirmed: bits 39:32 of GENCAP in older revisions say so. */
   readonly descriptorsPerEngine?: number;
+  /** Bits 63:40 of GENCAP, about which nobody who can be read says anything; default 0. */
+  readonly capabilityHigh?: number;
+  /** Bits 31:0 of IAACAP (`spec/iax.ts`), of analytics accelerators from 2.0 on; default: there is no such register. */
+  readonly iaaCapabilities?: number;
   /**
    * How a group chooses between its queues: `weighted` (default) serves them in proportion to their priorities, so that none starves; `strict`
    * serves the highest that has work. unconfirmed: the rule, beyond that priority is relative to the other queues of the group.
@@ -62,8 +69,8 @@ export interface Profile {
    * table entry, without asking).
    */
   readonly commandCapabilities?: boolean;
-  /** The event log's entries have 32 bytes times two to this (GENCAP; 1 for DSA); 0 (default): there is no event log. */
-  readonly eventLogSize?: 0 | 1;
+  /** The event log's entries have 32 bytes times two to this (GENCAP; 1 for DSA, 2 for IAX); 0 (default): there is no event log. */
+  readonly eventLogSize?: 0 | 1 | 2;
   /**
    * A fence in a batch goes on behind a member whose record the event log keeps (GENCAP; default false: it stops there). unconfirmed: that
    * this is what the capability says.

@@ -83,6 +83,7 @@ const build = (p: Profile) => {
         genCap.configurationSupport(w, 0, fixed ? 0 : 1);
         genCap.batchContinuation(w, 0, p.batchContinuation ? 1 : 0);
         genCap.descriptorsPerEngine(w, 0, p.descriptorsPerEngine ?? 64);
+        genCap.high(w, 0, p.capabilityHigh ?? 0);
       }),
     },
     wqCap: {
@@ -137,6 +138,7 @@ const build = (p: Profile) => {
     // Without an event log they are there and do nothing.
     eventLogCfg: { offset: spec.Register.eventLogCfg, layout: spec.EventLogCfg },
     eventLogSts: { offset: spec.Register.eventLogSts, layout: spec.EventLogSts },
+    iaaCap: { offset: spec.IAACAP_OFFSET, layout: spec.IaaCap, reset: [p.iaaCapabilities ?? 0, 0] },
     msixPermission: { offset: table.msixPermission, layout: spec.MsixPermission, count: p.msixVectors },
     groupConfig: { offset: table.groupConfig, layout: spec.GroupCfg, count: p.groups, ...(fixed ? { reset: fixedGroup(p) } : {}) },
     wqConfig: { offset: table.wqConfig, layout: spec.WqCfg, count: p.wqs, stride, ...(fixed ? { reset: fixedQueue(p, fixed) } : {}) },

@@ -38,15 +38,11 @@ function pass(bytes: Uint8Array, pieces: readonly number[], out: number[]): void
   }
 }
 /** One final block. */
-function compress(
-  bytes: Uint8Array,
-  { dynamic = false, pieces = [1 << 20], block = 0, literalsOnly = false, history = new Uint8Array(0) } = {},
-): Uint8Array {
+function compress(bytes: Uint8Array, { dynamic = false, pieces = [1 << 20], block = 0, literalsOnly = false } = {}): Uint8Array {
   const out: number[] = [];
   coder.begin();
   coder.block = block;
   coder.literalsOnly = literalsOnly;
-  if (history.length > 0) coder.preset(history);
   if (dynamic) {
     coder.counting = true;
     pass(bytes, pieces, out);
@@ -95,16 +91,6 @@ describe('RFC 1951, compression: zlib inflates what was deflated', () => {
     const twice = Uint8Array.from([...once, ...once]);
     expect(compress(twice, { block: 512 }).length).toBeGreaterThan(1.8 * compress(once).length);
     expect(compress(twice).length).toBeLessThan(1.1 * compress(once).length);
-  });
-  test('a preset history is what zlib calls a dictionary', () => {
-    fc.assert(
-      fc.property(data, data, (history, bytes) => {
-        const out = compress(bytes, { history });
-        expect(Buffer.from(inflateRawSync(out, { dictionary: Buffer.from(history.subarray(-4096)) })).equals(bytes)).toBe(true);
-      }),
-    );
-    const text = new TextEncoder().encode('a dictionary has what will be said again, said again');
-    expect(compress(text, { history: text }).length).toBeLessThan(compress(text).length / 3);
   });
   test('a symbol without a code stops it', () => {
     coder.begin();

@@ -2,6 +2,8 @@
 
 export const LITERAL_SYMBOLS = 286;
 export const DISTANCE_SYMBOLS = 30;
+/** The fixed code has two more, which no stream uses. */
+export const FIXED_LITERAL_SYMBOLS = 288;
 export const END_OF_BLOCK = 256;
 export const MIN_MATCH = 3;
 export const MAX_MATCH = 258;
@@ -44,7 +46,9 @@ export const distanceSymbol = /* @__PURE__ */ (() => {
 })();
 
 /** Lengths of the fixed codes. */
-export const fixedLiteralLengths = /* @__PURE__ */ Uint8Array.from({ length: 288 }, (_, i) => (i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8));
+export const fixedLiteralLengths = /* @__PURE__ */ Uint8Array.from({ length: FIXED_LITERAL_SYMBOLS }, (_, i) =>
+  i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8,
+);
 export const fixedDistanceLengths = /* @__PURE__ */ new Uint8Array(32).fill(5);
 
 /** The low `width` bits in reverse order: codes are sent with their most significant bit first. */

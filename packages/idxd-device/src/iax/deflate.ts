@@ -87,14 +87,6 @@ export class Deflate {
     this.end = this.#at = this.#blockStart = 0;
     this.counting = false;
   }
-  /** Puts bytes before the input that matches may refer to. */
-  preset(bytes: Uint8Array): void {
-    const kept = bytes.subarray(Math.max(0, bytes.length - this.#history));
-    this.input.set(kept);
-    this.end = this.#at = this.#blockStart = kept.length;
-    for (let i = 0; i + PROBE <= kept.length; i++) this.#head[hashAt(kept, i)] = i + 1;
-    this.#blockStart = 0;
-  }
 
   /** Codes as AECS has them (`huffman.ts`). */
   setCodes(literals: Uint32Array, distances: Uint32Array): void {

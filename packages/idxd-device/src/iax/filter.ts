@@ -93,7 +93,7 @@ export class Filter {
   readonly #two = new Elements();
   readonly #set = new Uint8Array(SET_BYTES);
   // state
-  #s: FilterSettings = {
+  readonly #s: FilterSettings = {
     kind: 0,
     parser: 0,
     width: 1,
@@ -140,7 +140,7 @@ export class Filter {
   sum = 0;
 
   begin(settings: FilterSettings): void {
-    this.#s = settings;
+    Object.assign(this.#s, settings);
     this.#one.begin();
     this.#two.begin();
     this.#width = settings.parser === Parser.parquetRle ? 0 : settings.width;

@@ -15,7 +15,7 @@ import {
   reversed,
 } from './deflate-tables.js';
 
-export const CODE_SHIFT = 15;
+const CODE_SHIFT = 15;
 const LENGTH_MASK = 15;
 const CODE_MASK = 0x7fff;
 export const lengthOf = (code: number): number => (code >>> CODE_SHIFT) & LENGTH_MASK;
@@ -23,7 +23,7 @@ export const lengthOf = (code: number): number => (code >>> CODE_SHIFT) & LENGTH
 export const bitsOf = (code: number): number => reversed(code & CODE_MASK, lengthOf(code));
 
 /** Codes in the order of their lengths and, among equals, of their symbols. */
-export function assignCodes(lengths: ArrayLike<number>, codes: Uint32Array): void {
+function assignCodes(lengths: ArrayLike<number>, codes: Uint32Array): void {
   const next = new Uint32Array(MAX_CODE + 2);
   for (let i = 0; i < codes.length; i++) next[lengths[i]! + 1]!++;
   next[1] = 0;

@@ -8,6 +8,7 @@ import {
   distanceBase,
   distanceExtra,
   END_OF_BLOCK,
+  FIXED_LITERAL_SYMBOLS,
   fixedDistanceLengths,
   fixedLiteralLengths,
   LENGTH_CODE_ORDER,
@@ -61,8 +62,8 @@ class Decoder {
   readonly first = new Uint16Array(MAX_CODE + 1);
   readonly count = new Uint16Array(MAX_CODE + 1);
   readonly from = new Uint16Array(MAX_CODE + 1);
-  readonly symbols = new Uint16Array(288);
-  readonly lengths = new Uint8Array(288);
+  readonly symbols = new Uint16Array(FIXED_LITERAL_SYMBOLS);
+  readonly lengths = new Uint8Array(FIXED_LITERAL_SYMBOLS);
   readonly #entry: (symbol: number) => number;
 
   constructor(entry: (symbol: number) => number) {
@@ -269,7 +270,7 @@ export class Inflate {
     } else {
       if (type === Block.fixed) {
         if (!this.#fixed) {
-          this.literals.build(fixedLiteralLengths, 288);
+          this.literals.build(fixedLiteralLengths, FIXED_LITERAL_SYMBOLS);
           this.distances.build(fixedDistanceLengths, 32);
         }
         this.#fixed = true;

@@ -4,7 +4,7 @@ import type { Extent } from '../ports.js';
 import { Flag, Opcode, Status } from '../spec/descriptor.js';
 
 /** Which data rate of the cost table an operation streams at. */
-export type Stream = 'none' | 'move' | 'fill' | 'pattern' | 'crc' | 'compare';
+export type Stream = 'none' | 'move' | 'fill' | 'pattern' | 'crc' | 'compare' | 'compress' | 'decompress' | 'filter';
 
 export interface Operation {
   readonly name: string;
@@ -16,8 +16,8 @@ export interface Operation {
   readonly sized: boolean;
   /** Writes as many bytes at the destination: where these begin or end inside a cache line, that costs. */
   readonly fillsDestination?: boolean;
-  /** A status other than 0 refuses the descriptor. */
-  check?(op: Op, overlapping: boolean): number;
+  /** A status other than 0 refuses the descriptor. `most`: the queue's largest transfer. */
+  check?(op: Op, overlapping: boolean, most: number): number;
   step(io: Io, op: Op): number;
 }
 export type Operations = Readonly<Record<number, Operation>>;

@@ -23,6 +23,8 @@ export const GenCap = /* @__PURE__ */ layout('GENCAP', 8, {
     configurationSupport: ro('31'),
     /** unconfirmed: descriptors in progress per engine, in older revisions. */
     descriptorsPerEngine: ro('39:32'),
+    /** Of analytics accelerators; nobody says what. */
+    high: ro('63:40'),
   },
 });
 export const WqCap = /* @__PURE__ */ layout('WQCAP', 8, {
