@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { run } from 'mitata';
 import { mdev, uacce } from './factory.js';
 import { registerIommu } from './iommu.js';
+import { iommuSize } from './iommu-size.js';
 import { operationRatios, registerOperations } from './operations.js';
 import { registerPath } from './path.js';
 import { EIGHT_QUEUES, ONE_QUEUE, registerQueues, sharedQueue } from './queues.js';
@@ -50,6 +51,7 @@ for (const stack of ['uacce dedicated', 'mdev dedicated']) {
 const [one, eight] = [median(ONE_QUEUE), median(EIGHT_QUEUES)];
 if (one !== undefined && eight !== undefined) lines.push(`8 queues over 1 queue: ${(one / eight).toFixed(2)} of the throughput (goal 0.8)`);
 if (group === 'queues') lines.push(...sharedQueue());
+if (group === 'iommu') lines.push(...iommuSize());
 console.log(`\n${lines.join('\n')}`);
 
 if (words.includes('--json')) {

@@ -1,6 +1,6 @@
 /** The VMM: a device assigned through VFIO as the guest sees it, its interrupts, and the guest's page tables nested on the host. */
 
-import { IommuDriver, type SvaHandle } from '@siov/iommu';
+import { type Domain, IommuDriver, type SvaHandle } from '@siov/iommu';
 import { iommufd } from '@siov/iommu/spec';
 import { hi, lo } from '@siov/layout';
 import { MapFlag } from '@siov/layout/uapi';
@@ -189,7 +189,7 @@ test("a guest process's page table is nested on the host for its PASID, and goes
   const sva = guestDriver.svaBind(rid, mm) as SvaHandle;
   expect(vmm.pasidsOf(assignedDevice)).toEqual([sva.pasid]);
   // The domain that VFIO handed to the device translates the guest's virtual addresses.
-  const domain = device.domains.get(sva.pasid) as Parameters<IommuDriver['attachPasid']>[2];
+  const domain = device.domains.get(sva.pasid) as Domain;
   expect(domain.kind).toBe('nested');
   const hostPasid = driver.allocPasid();
   expect(driver.attachPasid(device.requesterId, hostPasid, domain)).toBe(0);

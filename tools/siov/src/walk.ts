@@ -5,7 +5,7 @@ import { PageEntry } from '@siov/layout/x86';
 import type { Host } from '@siov/stack';
 
 /** One entry that a walk reads. */
-export interface Step {
+interface Step {
   readonly stage: 'first' | 'second';
   readonly level: number;
   /** Host physical address of the entry, and its index in its table. */
