@@ -29,11 +29,11 @@ export interface SysfsAccess {
 const DEVICES = '/sys/bus/dsa/devices';
 const DRIVERS = '/sys/bus/dsa/drivers';
 
-type Kind = 'dsa' | 'group' | 'wq' | 'engine';
+type Kind = 'device' | 'group' | 'wq' | 'engine';
 type Value = 'number' | 'string';
 /** What may be in a file, in the order in which it is saved: the type before the name, since a change of type clears it. Others are skipped. */
 const attributes: { readonly [K in Kind]: { readonly [attribute: string]: Value } } = {
-  dsa: { read_buffer_limit: 'number', event_log_size: 'number' },
+  device: { read_buffer_limit: 'number', event_log_size: 'number' },
   group: {
     read_buffers_reserved: 'number',
     use_read_buffer_limit: 'number',
@@ -69,7 +69,7 @@ const renamed: { readonly [old: string]: string } = {
   use_token_limit: 'use_read_buffer_limit',
 };
 const names: { readonly [K in Kind]: RegExp } = {
-  dsa: /^dsa(\d+)$/,
+  device: /^(?:dsa|iax)(\d+)$/,
   group: /^group(\d+)\.(\d+)$/,
   wq: /^wq(\d+)\.(\d+)$/,
   engine: /^engine(\d+)\.(\d+)$/,
@@ -100,7 +100,7 @@ export function loadConfig(text: string, version = 0x100): LoadedConfig | Config
   } catch (error) {
     return { attribute: '', why: `no JSON: ${(error as Error).message}` };
   }
-  const error = array(file, '', (device, at) => part(device, at, 'dsa', undefined));
+  const error = array(file, '', (element, at) => part(element, at, 'device', undefined));
   return error ?? { writes, enable: [...enable, ...queues] };
 
   function array(value: unknown, at: string, each: (element: unknown, at: string) => ConfigError | undefined): ConfigError | undefined {
@@ -115,16 +115,16 @@ export function loadConfig(text: string, version = 0x100): LoadedConfig | Config
     if (!isObject(value)) return { attribute: at, why: 'an object is needed' };
     const { dev } = value;
     const found = typeof dev === 'string' ? names[kind].exec(dev) : null;
-    if (typeof dev !== 'string' || !found) return { attribute: `${at}.dev`, why: `the name of a ${kind} is needed` };
-    if (parent !== undefined && found[1] !== parent) return { attribute: `${at}.dev`, why: `${dev} is not of dsa${parent}` };
-    const id = found[1]!;
-    if (kind === 'dsa') enable.push({ path: `${DRIVERS}/idxd/bind`, value: dev });
+    if (typeof dev !== 'string' || !found) return { attribute: `${at}.dev`, why: `the name of a ${kind === 'device' ? 'dsa' : kind} is needed` };
+    if (parent !== undefined && found[1] !== names.device.exec(parent)![1]) return { attribute: `${at}.dev`, why: `${dev} is not of ${parent}` };
+    const device = parent ?? dev;
+    if (kind === 'device') enable.push({ path: `${DRIVERS}/idxd/bind`, value: dev });
     for (const [key, given] of Object.entries(value)) {
       const error =
-        kind === 'dsa' && key === 'groups'
-          ? array(given, `${at}.groups`, (group, where) => part(group, where, 'group', id))
+        kind === 'device' && key === 'groups'
+          ? array(given, `${at}.groups`, (group, where) => part(group, where, 'group', device))
           : kind === 'group' && Object.hasOwn(members, key)
-            ? array(given, `${at}.${key}`, (member, where) => part(member, where, members[key as keyof typeof members], id))
+            ? array(given, `${at}.${key}`, (member, where) => part(member, where, members[key as keyof typeof members], device))
             : attribute(kind, dev, Object.hasOwn(renamed, key) ? renamed[key]! : key, given, value);
       if (error) return error;
     }
@@ -183,7 +183,7 @@ export function saveConfig(sysfs: SysfsAccess): string {
       .filter((dev) => show(dev, 'group_id') === group)
       .map((dev) => saved(kind, dev));
   const devices = all.flatMap((dev) => {
-    const id = names.dsa.exec(dev)?.[1];
+    const id = names.device.exec(dev)?.[1];
     if (id === undefined) return [];
     const groups = partsOf('group', id).map((name) => {
       const group = names.group.exec(name)![2]!;
@@ -195,7 +195,7 @@ export function saveConfig(sysfs: SysfsAccess): string {
         ...(engines.length > 0 ? { grouped_engines: engines } : {}),
       };
     });
-    return groups.some((group) => 'grouped_workqueues' in group || 'grouped_engines' in group) ? [{ ...saved('dsa', dev), groups }] : [];
+    return groups.some((group) => 'grouped_workqueues' in group || 'grouped_engines' in group) ? [{ ...saved('device', dev), groups }] : [];
   });
   return `${JSON.stringify(devices, undefined, 2)}\n`;
 }

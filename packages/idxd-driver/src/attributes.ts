@@ -123,6 +123,7 @@ export const deviceAttributes = {
       d.settings.eventLogSize = value;
     }),
   ],
+  iaa_cap: [({ d }) => hex((BigInt(d.capabilities.iaaCap![1]!) << 32n) | BigInt(d.capabilities.iaaCap![0]!))],
 } as const satisfies Table;
 
 // --- groups
@@ -367,6 +368,7 @@ export const wqAttributes = {
   ],
 } as const satisfies Table;
 
+const dsaAlone = (d: IdxdDriver): boolean => d.capabilities.type === 'dsa';
 /** Attributes that are there only where the device has what they are about. */
 const needs: { readonly [attribute: string]: (d: IdxdDriver) => boolean } = {
   event_log_size: (d) => d.capabilities.eventLog,
@@ -375,6 +377,18 @@ const needs: { readonly [attribute: string]: (d: IdxdDriver) => boolean } = {
   ats_disable: (d) => d.capabilities.atsControl,
   prs_disable: (d) => d.capabilities.prsControl,
   op_config: (d) => d.capabilities.operationConfig,
+  iaa_cap: (d) => d.capabilities.iaaCap !== undefined,
+  max_batch_size: dsaAlone,
+  max_read_buffers: dsaAlone,
+  max_tokens: dsaAlone,
+  read_buffer_limit: dsaAlone,
+  token_limit: dsaAlone,
+  use_read_buffer_limit: dsaAlone,
+  use_token_limit: dsaAlone,
+  read_buffers_allowed: dsaAlone,
+  tokens_allowed: dsaAlone,
+  read_buffers_reserved: dsaAlone,
+  tokens_reserved: dsaAlone,
 };
 
 /** The attributes of one part, for a directory of sysfs. */

@@ -13,8 +13,14 @@ export interface Tables {
 }
 /** Without CMDCAP a device has commands 1 to 12. */
 const DEFAULT_COMMANDS = 0x1ffe;
+const VERSION_2 = 0x200;
 
-export function readCapabilities(hardware: Hardware, version: number, pasid: boolean): { readonly can: Capabilities; readonly at: Tables } {
+export function readCapabilities(
+  hardware: Hardware,
+  version: number,
+  pasid: boolean,
+  type: Capabilities['type'],
+): { readonly can: Capabilities; readonly at: Tables } {
   const genCap = hardware.words(spec.Register.genCap, 8);
   const general = (field: keyof typeof spec.GenCap.get): number => spec.GenCap.get[field](genCap, 0);
   const commands = general('commandCapabilities') ? hardware.read(spec.Register.cmdCap) : DEFAULT_COMMANDS;
@@ -31,6 +37,9 @@ export function readCapabilities(hardware: Hardware, version: number, pasid: boo
   const wq = (field: keyof typeof spec.WqCap.get): number => spec.WqCap.get[field](wqCap, 0);
   return {
     can: {
+      type,
+      recordBytes: type === 'iax' ? spec.IAX_RECORD_BYTES : spec.RECORD_BYTES,
+      iaaCap: type === 'iax' && version >= VERSION_2 ? hardware.words(spec.IAACAP_OFFSET, spec.IaaCap.bytes) : undefined,
       version,
       wqs: wq('count'),
       totalWqSize: wq('totalSize'),

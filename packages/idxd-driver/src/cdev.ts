@@ -1,9 +1,9 @@
 /**
- * The driver's own character device, /dev/dsa/wqD.W: open binds the caller's address space to a PASID, mmap gives the queue's limited portal,
+ * The driver's own character device, /dev/dsa/wqD.W or /dev/iax/wqD.W: open binds the caller's address space to a PASID, mmap gives the queue's limited portal,
  * write submits, close drains. Linux drivers/dma/idxd/cdev.c.
  */
 
-import { DESCRIPTOR_BYTES, Descriptor, Opcode, RECORD_BYTES } from '@siov/idxd-device/spec';
+import { DESCRIPTOR_BYTES, Descriptor, Opcode } from '@siov/idxd-device/spec';
 import { Errno, Poll } from '@siov/layout/uapi';
 import type { IdxdDriver, Wq } from './driver.js';
 import type { User } from './event-log.js';
@@ -21,7 +21,7 @@ export interface CdevOptions {
 
 /** Makes the node of a user queue; returns how to remove it. */
 export function userQueue(driver: IdxdDriver, wq: Wq, options: CdevOptions = {}): { readonly path: string; remove(): void } {
-  const path = `/dev/dsa/wq${driver.id}.${wq.index}`;
+  const path = `${driver.devPath}/wq${driver.id}.${wq.index}`;
   const { kernel } = driver.ports;
   kernel.register(path, { open: (task) => openQueue(driver, wq, task, options) });
   const taken = minors.get(kernel) ?? new Set<number>();
@@ -137,8 +137,9 @@ function openQueue(driver: IdxdDriver, wq: Wq, task: Task, options: CdevOptions)
   };
 
   function submit(descriptor: Uint32Array): number {
-    if (Descriptor.get.opcode(descriptor, 0) === Opcode.batch && driver.capabilities.version < 0x200) return -Errno.EINVAL;
-    if (Descriptor.get.recordLow(descriptor, 0) % RECORD_BYTES !== 0) return -Errno.EINVAL;
+    const { type, version, recordBytes } = driver.capabilities;
+    if (type === 'dsa' && Descriptor.get.opcode(descriptor, 0) === Opcode.batch && version < 0x200) return -Errno.EINVAL;
+    if (Descriptor.get.recordLow(descriptor, 0) % recordBytes !== 0) return -Errno.EINVAL;
     const frame = driver.portalFrame(wq);
     if (dedicated) {
       options.submit!.movdir64b(frame, 0, descriptor);

@@ -139,6 +139,12 @@ export class Client {
     this.#process.view[d + word] = value;
   }
 
+  /** A word of the slot's descriptor, as it stands. */
+  word(slot: number, word: number): number {
+    const d = this.#process.words(this.#descriptorHigh, (this.#descriptorLow + slot * SLOT_BYTES) | 0, 0);
+    return this.#process.view[d + word]!;
+  }
+
   /** Writes the slot's descriptor to the portal: 0 taken (a posted write always says so), 1 try again later. */
   submit(slot: number): number {
     const p = this.#process;

@@ -25,6 +25,12 @@ export interface DeviceConfig {
 }
 /** What the device can, from its capability registers. */
 export interface Capabilities {
+  /** The kind of accelerator: its devices are dsaN or iaxN. */
+  readonly type: 'dsa' | 'iax';
+  /** Bytes of a completion record, and its alignment. */
+  readonly recordBytes: 32 | 64;
+  /** IAACAP, of analytics accelerators from 2.0 on: 64 bits as two words. */
+  readonly iaaCap: Uint32Array | undefined;
   readonly version: number;
   readonly wqs: number;
   readonly totalWqSize: number;

@@ -14,7 +14,6 @@ export type DmaResult = 'success' | 'error' | 'aborted';
 export type DmaCallback = (result: DmaResult, status: number, residue: number) => void;
 
 const WORDS = 16;
-const RECORD_WORDS = 8;
 const none: DmaCallback = () => {};
 
 export class DmaChannel {
@@ -27,6 +26,7 @@ export class DmaChannel {
   readonly #interrupt: CompletionInterrupt;
   readonly #frame: number;
   readonly #shared: boolean;
+  readonly #recordWords: number;
   readonly #pasid: number;
   // state
   readonly #idle: number[];
@@ -43,6 +43,7 @@ export class DmaChannel {
     this.depth = depth;
     this.#memory = memory;
     this.#pasid = pasid;
+    this.#recordWords = driver.capabilities.recordBytes / 4;
     this.#interrupt = interrupt;
     this.#frame = driver.portalFrame(wq, interrupt.ims);
     this.#shared = wq.config.mode === 'shared';
@@ -56,7 +57,7 @@ export class DmaChannel {
     const dma = driver.dma;
     if (!dma || !driver.ports.submit) return -Errno.EOPNOTSUPP;
     const depth = wq.config.mode === 'shared' ? (wq.config.threshold ?? wq.config.size) : wq.config.size;
-    const memory = dma.alloc(depth * (WORDS + RECORD_WORDS) * 4);
+    const memory = dma.alloc(depth * (WORDS * 4 + driver.capabilities.recordBytes));
     if (!memory) return -Errno.ENOMEM;
     let channel: DmaChannel | undefined;
     const interrupt = driver.completionInterrupt(wq, pasid, () => channel?.poll());
@@ -137,7 +138,7 @@ export class DmaChannel {
     const slot = this.#idle.pop();
     if (slot === undefined) return -Errno.EAGAIN;
     const d = this.#descriptor;
-    const record = this.#memory.iova + (this.depth * WORDS + slot * RECORD_WORDS) * 4;
+    const record = this.#memory.iova + (this.depth * WORDS + slot * this.#recordWords) * 4;
     spec.Descriptor.set.recordLow(d, 0, record % 2 ** 32);
     spec.Descriptor.set.recordHigh(d, 0, Math.floor(record / 2 ** 32));
     this.#memory.words.set(d, slot * WORDS);
@@ -153,7 +154,7 @@ export class DmaChannel {
     const { words } = this.#memory;
     const d = words.subarray(slot * WORDS, (slot + 1) * WORDS);
     spec.Descriptor.set.interruptHandle(d, 0, this.#interrupt.handle);
-    words.fill(0, this.#record(slot), this.#record(slot) + RECORD_WORDS);
+    words.fill(0, this.#record(slot), this.#record(slot) + this.#recordWords);
     const offset = this.#slot;
     this.#slot = (offset + 64) % 4096;
     const submit = this.#driver.ports.submit!;
@@ -178,7 +179,7 @@ export class DmaChannel {
     done(result, status, residue);
   }
   #record(slot: number): number {
-    return this.depth * WORDS + slot * RECORD_WORDS;
+    return this.depth * WORDS + slot * this.#recordWords;
   }
 
   /**

@@ -16,7 +16,7 @@ import { Hardware } from './hardware.js';
 import type { Interrupts, Iommu, Irq, KernelDma, Mm, PciDevice, UserSpace, Waiter } from './ports.js';
 import { copyWords, functionLevelReset } from './reset.js';
 import { clearDevice, configOf, newSettings, type Settings, settle } from './settings.js';
-import { SoftStatus, WqDefault } from './spec.js';
+import { IAX_DEVICES, SoftStatus, WqDefault } from './spec.js';
 import { type DeviceTree, deviceTree } from './sysfs.js';
 import { readConfiguration, writeGroup, writeWq } from './tables.js';
 
@@ -99,9 +99,20 @@ export class IdxdDriver {
     this.id = id;
   }
 
+  /** Its name on the bus: dsaN, or iaxN of an analytics accelerator. */
+  get name(): string {
+    return `${this.#type}${this.id}`;
+  }
+  get #type(): Capabilities['type'] {
+    return IAX_DEVICES.includes(this.ports.device.deviceId) ? 'iax' : 'dsa';
+  }
   /** Its directory in sysfs. */
   get sysfsPath(): string {
-    return `/sys/devices/pci0000:00/${this.ports.device.name}/dsa${this.id}`;
+    return `/sys/devices/pci0000:00/${this.ports.device.name}/${this.name}`;
+  }
+  /** Where the character devices of its queues are. */
+  get devPath(): string {
+    return `/dev/${this.#type}`;
   }
 
   /** Finds out what the device can and makes it quiet. 0, or -errno. Linux idxd_probe. */
@@ -120,7 +131,7 @@ export class IdxdDriver {
     if (spec.GenSts.get.state(this.#hardware.word(spec.Register.genSts), 0) === spec.GenSts.is.state.halt) return -Errno.ENXIO;
     if (this.command(spec.Command.resetDevice, 0, false) !== 0) return -Errno.ENXIO;
 
-    const { can, at } = readCapabilities(this.#hardware, version, services.pasid);
+    const { can, at } = readCapabilities(this.#hardware, version, services.pasid, this.#type);
     this.capabilities = can;
     this.#at = at;
     this.settings = newSettings(can);
@@ -383,9 +394,7 @@ export class IdxdDriver {
     if (!can.eventLog) return;
     const memory = this.dma?.alloc(settings.eventLogSize * can.eventBytes);
     if (!memory) return;
-    this.#eventLog = new EventLogService(this.#hardware, memory, settings.eventLogSize, can.eventBytes, this.#users, (event) =>
-      this.#report(asError(event)),
-    );
+    this.#eventLog = new EventLogService(this.#hardware, memory, settings.eventLogSize, can, this.#users, (event) => this.#report(asError(event)));
   }
   #stopEventLog(): void {
     this.#eventLog?.stop();

@@ -4,6 +4,7 @@
  * process_evl_entries, idxd_evl_fault_work.
  */
 import * as spec from '@siov/idxd-device/spec';
+import type { Capabilities } from './config.js';
 import type { Hardware } from './hardware.js';
 import type { CoherentMemory, Mm } from './ports.js';
 
@@ -19,14 +20,15 @@ export type EventRecord = ReturnType<typeof spec.EventLogEntry.json>;
 
 const get = spec.EventLogEntry.get;
 const info = spec.EventInformation.get;
-const RECORD_WORD = 8;
-const RECORD_BYTES = 32;
 
 export class EventLogService {
   // fixed
   readonly #hardware: Hardware;
   readonly #memory: CoherentMemory;
   readonly #entryWords: number;
+  /** The record is an event's second half, or as much of it as a record has. */
+  readonly #recordWord: number;
+  readonly #recordBytes: number;
   readonly #size: number;
   readonly #users: ReadonlyMap<number, User>;
   /** Every other error, and records that are no user's. */
@@ -36,19 +38,21 @@ export class EventLogService {
   /** By batch identifier: the record of a member could not be delivered. */
   readonly #batchFailed = new Uint8Array(256);
 
-  /** The device is disabled: the ring is put into its registers and switched on. `size` in entries of `entryBytes`. */
+  /** The device is disabled: the ring is put into its registers and switched on. `size` in entries. */
   constructor(
     hardware: Hardware,
     memory: CoherentMemory,
     size: number,
-    entryBytes: number,
+    { eventBytes, recordBytes }: Pick<Capabilities, 'eventBytes' | 'recordBytes'>,
     users: ReadonlyMap<number, User>,
     error: (event: EventRecord) => void,
   ) {
     this.#hardware = hardware;
     this.#memory = memory;
     this.#size = size;
-    this.#entryWords = entryBytes / 4;
+    this.#entryWords = eventBytes / 4;
+    this.#recordWord = eventBytes / 8;
+    this.#recordBytes = recordBytes;
     this.#users = users;
     this.#error = error;
     const cfg = new Uint32Array(spec.EventLogCfg.bytes / 4);
@@ -101,7 +105,7 @@ export class EventLogService {
       const failed = this.#batchFailed[id] === 1;
       if (!asked && !failed) return;
       if (failed) {
-        const record = at + RECORD_WORD;
+        const record = at + this.#recordWord;
         if (spec.Record.get.status(words, record) === spec.Status.success) spec.Record.set.status(words, record, spec.Status.batchFail);
         spec.Record.set.result(words, record, 1);
         this.#batchFailed[id] = 0;
@@ -120,7 +124,7 @@ export class EventLogService {
     if (!user) this.#error(spec.EventLogEntry.json(words, at));
     const to = get.addressHigh(words, at) * 2 ** 32 + get.addressLow(words, at);
     if (user) user.faults++;
-    const record = new Uint8Array(words.slice(at + RECORD_WORD, at + RECORD_WORD + RECORD_BYTES / 4).buffer);
+    const record = new Uint8Array(words.slice(at + this.#recordWord, at + this.#recordWord + this.#recordBytes / 4).buffer);
     const done = user !== undefined && user.mm.write(to + 1, record.subarray(1)) === 0 && user.mm.write(to, record.subarray(0, 1)) === 0;
     if (user && !done) user.failures++;
     return done;

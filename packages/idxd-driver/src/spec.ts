@@ -38,5 +38,7 @@ export const Limit = {
   eventLogMax: 65535,
   operations: 256,
 } as const;
+/** Functions that are analytics accelerators; every other one is a DSA. Linux drivers/dma/idxd/registers.h, PCI_DEVICE_ID_INTEL_IA[AX]_*. */
+export const IAX_DEVICES: readonly number[] = [0x0cfe, 0x1216, 0xb02d, 0xfd2d];
 /** Character device major of the queues; the kernel gives out what is free. */
 export const CDEV_MAJOR = 235;

@@ -94,7 +94,7 @@ export interface DeviceTree {
 export function deviceTree(driver: IdxdDriver, sysfs: SysfsTree): DeviceTree {
   const bus = busOf(sysfs);
   const { id, capabilities: can } = driver;
-  const device = `dsa${id}`;
+  const device = driver.name;
   if (bus.devices.has(device)) throw new RangeError(`IdxdDriver: id ${id} has another device of this kernel`);
   const home = driver.sysfsPath;
   const names: string[] = [];
