@@ -16,7 +16,7 @@ export interface Boot {
   /** The guest's part, a shell script: guest/functions says what it can use. */
   readonly script: string;
   /** Files for it, beside it. */
-  readonly files?: Readonly<Record<string, string>>;
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
   readonly cpus?: number;
   readonly dma?: 'mapped' | 'messages';
   readonly iommu?: boolean;

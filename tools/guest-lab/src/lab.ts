@@ -1,4 +1,5 @@
 /** What a scenario has at hand on the host, and what came of it. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Boot, Guest } from './guest.js';
@@ -44,7 +45,7 @@ export class Lab {
   }
 
   /** A process with devices, on sockets of their own. */
-  async serve(device: 'dsa-spr' | 'dsa-gnrd', count = 1): Promise<Server> {
+  async serve(device: 'dsa-spr' | 'dsa-gnrd' | 'iax' | 'iax-2.0', count = 1): Promise<Server> {
     const first = this.#servers.reduce((sum, server) => sum + server.sockets.length, 0);
     const server = await Server.start(
       this.#serve,
@@ -53,6 +54,10 @@ export class Lab {
     );
     this.#servers.push(server);
     return server;
+  }
+  /** A module as the guest has it, below /modules. */
+  module(name: string): Buffer {
+    return readFileSync(this.#cache.modules(name));
   }
   /** Switches a guest on. */
   boot(boot: Boot): Guest {

@@ -20,6 +20,8 @@ const BACKPORTS = `${SUITE}-backports`;
 /** Beside the kernel's own packages. Those of the second line are what Debian's essential system would bring: a shell and tools for kbuild. */
 const packages = ['qemu-system-x86', 'accel-config', 'gcc', 'make', 'busybox-static', 'kmod', 'pciutils', 'xz-utils'];
 const essential = ['dash', 'bash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils'];
+/** Modules of the kernel's package that the guest has: folders and files below its `kernel` folder. */
+const kernelModules = ['drivers/dma/idxd', 'drivers/crypto/intel/iaa', 'crypto/deflate.ko.xz'];
 /** Unpacked in parts only. */
 const partial = /^linux-(modules|source)-/;
 const keyrings = ['/usr/share/keyrings/debian-archive-keyring.gpg', '/usr/share/keyrings/debian-archive-keyring.pgp'];
@@ -131,7 +133,7 @@ const steps: readonly Step<Cache>[] = [
   {
     name: 'packages',
     about: `packages of Debian ${SUITE} and ${BACKPORTS}, fetched (about 400 MB) and unpacked`,
-    inputs: () => [REVISION, SUITE, ...packages, ...essential],
+    inputs: () => [REVISION, SUITE, ...packages, ...essential, ...kernelModules],
     async run(cache) {
       const release = await lists(cache);
       const source = `linux-source-${/^\d+\.\d+/.exec(release)![0]}`;
@@ -149,7 +151,7 @@ const steps: readonly Step<Cache>[] = [
       for (const name of debs.filter((deb) => !partial.test(deb)))
         await unpack(cache.apt('archives', name), part, '--exclude=./usr/share/doc', '--exclude=./usr/share/man', '--exclude=./usr/share/locale');
       const deb = (prefix: string): string => cache.apt('archives', debs.find((name) => name.startsWith(`${prefix}_`))!);
-      await unpack(deb(`linux-modules-${release}`), part, `./usr/lib/modules/${release}/kernel/drivers/dma/idxd`);
+      await unpack(deb(`linux-modules-${release}`), part, ...kernelModules.map((path) => `./usr/lib/modules/${release}/kernel/${path}`));
       // Maintainer scripts, which do not run here, would have made this one.
       symlinkSync('mawk', join(part, 'usr/bin/awk'));
       rmSync(cache.tree(), { recursive: true, force: true });
@@ -170,7 +172,7 @@ const steps: readonly Step<Cache>[] = [
   },
   {
     name: 'modules',
-    about: "dmatest and the module for MOVDIR64B, built against the kernel's headers",
+    about: "dmatest and our own modules, built against the kernel's headers",
     inputs: () => filesOf('module').map((name) => readFileSync(own(`module/${name}`))),
     async run(cache) {
       for (const name of filesOf('module')) copyFileSync(own(`module/${name}`), cache.tree('build', name));
@@ -179,11 +181,12 @@ const steps: readonly Step<Cache>[] = [
       await chroot(cache)(['env', '-i', 'PATH=/usr/bin', 'make', '-s', '-C', `/usr/lib/modules/${cache.release}/build`, 'M=/build', 'modules']);
       rmSync(cache.modules(), { recursive: true, force: true });
       mkdirSync(cache.modules());
-      for (const name of ['dmatest.ko', 'movdir64b_trap.ko']) copyFileSync(cache.tree('build', name), cache.modules(name));
-      const idxd = cache.tree(`usr/lib/modules/${cache.release}/kernel/drivers/dma/idxd`);
+      for (const name of readdirSync(cache.tree('build')).filter((file) => file.endsWith('.ko')))
+        copyFileSync(cache.tree('build', name), cache.modules(name));
+      const kernel = cache.tree(`usr/lib/modules/${cache.release}/kernel`);
       const [xz, args] = cache.program('usr/bin/xz', '-dc');
-      for (const name of readdirSync(idxd))
-        await run('sh', ['-c', 'to=$0; "$@" > "$to"', cache.modules(basename(name, '.xz')), xz, ...args, join(idxd, name)]);
+      for (const path of (readdirSync(kernel, { recursive: true }) as string[]).filter((file) => file.endsWith('.ko.xz')))
+        await run('sh', ['-c', 'to=$0; "$@" > "$to"', cache.modules(basename(path, '.xz')), xz, ...args, join(kernel, path)]);
     },
   },
   {

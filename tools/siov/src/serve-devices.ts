@@ -1,5 +1,6 @@
 /** The devices of `siov serve`, in the server's thread. */
 import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
+import { iax2, sprIax } from '@siov/idxd-device/iax';
 import { BareDevice } from '@siov/stack/bare';
 import { BareVdev } from '@siov/stack/vdev';
 import { type ServerParts, type UserDevice, WireWriter } from '@siov/vfio-user';
@@ -19,6 +20,8 @@ const bare = (profile: Profile) => (): Served => new BareDevice({ profile, now: 
 export const deviceTable: Readonly<Record<string, { readonly about: string; make(): Served }>> = {
   'dsa-spr': { about: "DSA of Sapphire Rapids' shape", make: bare(sprDsa) },
   'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape", make: bare(gnrD) },
+  iax: { about: "IAX, the analytics accelerator, of Sapphire Rapids' shape", make: bare(sprIax) },
+  'iax-2.0': { about: 'an IAX of version 2.0', make: bare(iax2) },
   vdev: { about: "the mdev model's virtual device (one queue), for shared guest memory", make: () => new BareVdev() },
 };
 

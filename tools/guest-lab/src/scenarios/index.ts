@@ -10,6 +10,7 @@ import { softwareError } from './g-software-error.js';
 import { virtualIommu } from './h-virtual-iommu.js';
 import { kindsOfDma } from './i-kinds-of-dma.js';
 import { comingAndGoing } from './j-coming-and-going.js';
+import { compression } from './k-compression.js';
 
 export const scenarios: readonly Scenario[] = [
   pci,
@@ -22,4 +23,5 @@ export const scenarios: readonly Scenario[] = [
   virtualIommu,
   kindsOfDma,
   comingAndGoing,
+  compression,
 ];

@@ -35,4 +35,18 @@ export const kernelQueues = (device: number, count: number): Device => ({
     },
   ],
 });
+/** An analytics accelerator with so many dedicated queues for iaa_crypto, each with a number of entries of its own. */
+export const analyticsQueues = (device: number, count: number): Device => ({
+  dev: `iax${device}`,
+  groups: [
+    {
+      dev: `group${device}.0`,
+      grouped_workqueues: Array.from({ length: count }, (_, i) => ({
+        ...{ dev: `wq${device}.${i}`, mode: 'dedicated', size: 16 + i, group_id: 0, priority: 10, block_on_fault: 0 },
+        ...{ type: 'kernel', name: 'iaa_crypto', driver_name: 'crypto' },
+      })),
+      grouped_engines: Array.from({ length: 8 }, (_, i) => ({ dev: `engine${device}.${i}`, group_id: 0 })),
+    },
+  ],
+});
 export const configFile = (...devices: readonly Device[]): string => `${JSON.stringify(devices, null, 2)}\n`;
