@@ -8,7 +8,7 @@ import { backingOf, type Mapping } from './backing.js';
 import { DmaSpace } from './dma.js';
 import { Framer } from './framer.js';
 import { MAX_MESSAGE } from './limits.js';
-import { EAGAIN, Epoll, type Native, type NativeBytes, native, SOCKET_PATH_BYTES } from './native.js';
+import { EAGAIN, Epoll, type Native, type NativeBytes, native, Signals, SOCKET_PATH_BYTES } from './native.js';
 import type { PeerName } from './peers.js';
 import type { Channel, Descriptors, UserDevice } from './ports.js';
 import { Session } from './session.js';
@@ -65,12 +65,14 @@ export class VfioUserServer {
   readonly #native: Native;
   readonly #epoll: number;
   readonly #wake: number;
+  readonly #signals: Signals;
   readonly #slots: Slot[] = [];
   // state
   readonly #targets = new Map<number, Target>();
   #nextToken = 1;
-  /** Devices that have work. */
+  /** Devices that have work: the first `#busyCount`. Cutting an array's length costs more than a message's decoding. */
   readonly #busy: Slot[] = [];
+  #busyCount = 0;
   #stopping = false;
   #closed = false;
 
@@ -80,8 +82,10 @@ export class VfioUserServer {
     const room = this.#native.room('server in', TURN);
     this.#epoll = this.#native.epoll();
     this.#wake = this.#native.eventfd();
+    this.#signals = new Signals(this.#native);
     const parts: Parts = {
       native: this.#native,
+      signals: this.#signals,
       options,
       in: room,
       inView: new DataView(room.bytes.buffer, 0, TURN),
@@ -135,14 +139,14 @@ export class VfioUserServer {
   #hasWork(slot: Slot): void {
     if (slot.busy) return;
     slot.busy = true;
-    this.#busy.push(slot);
+    this.#busy[this.#busyCount++] = slot;
   }
 
   /** Waits at most `timeoutMs` (-1: for ever) for clients and serves what they sent, then lets devices work for a moment. */
   step(timeoutMs = 0): void {
     // Only one client, who was here a moment ago: the next message is waited for where it comes. That saves a system call for each.
     const turn = this.#loneTurns++ < LONE_TURNS;
-    if (turn && timeoutMs !== 0 && this.#busy.length === 0 && this.#lone?.()) {
+    if (turn && timeoutMs !== 0 && this.#busyCount === 0 && this.#lone?.()) {
       this.#work();
       return;
     }
@@ -150,7 +154,7 @@ export class VfioUserServer {
     const fresh = turn || this.#lone === undefined;
     this.#loneTurns = 0;
     this.#lone = fresh ? undefined : this.#onlyClient();
-    const n = this.#native.wait(this.#epoll, this.#busy.length > 0 || !fresh ? 0 : this.#due(timeoutMs));
+    const n = this.#native.wait(this.#epoll, this.#busyCount > 0 || !fresh ? 0 : this.#due(timeoutMs));
     for (let i = 0; i < n; i++) {
       const token = this.#native.ready[i]!;
       const bits = this.#native.readyBits[i]!;
@@ -187,15 +191,15 @@ export class VfioUserServer {
     return found;
   }
   #work(): void {
-    if (this.#busy.length === 0) return;
+    if (this.#busyCount === 0) return;
     let kept = 0;
-    for (let i = 0; i < this.#busy.length; i++) {
+    for (let i = 0; i < this.#busyCount; i++) {
       const slot = this.#busy[i]!;
       this.#turnEnd = 0;
       slot.busy = slot.run(this.#over);
       if (slot.busy) this.#busy[kept++] = slot;
     }
-    this.#busy.length = kept;
+    this.#busyCount = kept;
   }
   #turnEnd = 0;
   /** The turn begins when a device that has something to do asks for the first time. */
@@ -222,6 +226,7 @@ export class VfioUserServer {
     if (this.#closed) return;
     this.#closed = true;
     for (const slot of this.#slots) slot.close();
+    this.#signals.close();
     this.#native.close(this.#wake);
     this.#native.close(this.#epoll);
   }
@@ -236,6 +241,7 @@ export class VfioUserServer {
 
 interface Parts {
   readonly native: Native;
+  readonly signals: Signals;
   readonly options: ServerOptions;
   readonly in: NativeBytes;
   readonly inView: DataView;
@@ -430,7 +436,7 @@ class Connection {
       device: on.device,
       dma: on.dma,
       channel: this.#main.outbox,
-      descriptors: descriptors(p.native, p.options.mapping ?? 'sealed', () => {
+      descriptors: descriptors(p.native, p.signals, p.options.mapping ?? 'sealed', () => {
         const [ours, theirs] = p.native.pair();
         this.#twin = line(ours, true);
         return { channel: this.#twin.outbox, theirs };
@@ -556,7 +562,7 @@ class Line {
   }
 }
 
-const descriptors = (native: Native, mapping: Mapping, twin: NonNullable<Descriptors['twin']>): Descriptors => ({
+const descriptors = (native: Native, signals: Signals, mapping: Mapping, twin: NonNullable<Descriptors['twin']>): Descriptors => ({
   close: (fd) => native.close(fd),
   backing: backingOf(native, mapping),
   twin,
@@ -566,10 +572,9 @@ const descriptors = (native: Native, mapping: Mapping, twin: NonNullable<Descrip
     } catch {
       return -Errno.EBADF;
     }
-    const nonBlocking = native.isNonBlocking(fd);
     let open = true;
     return {
-      signal: (n = 1) => void (open && native.signal(fd, n, nonBlocking)),
+      signal: (n = 1) => void (open && signals.signal(fd, n)),
       close: () => {
         if (open) native.close(fd);
         open = false;

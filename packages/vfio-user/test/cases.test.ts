@@ -366,7 +366,7 @@ group('set interrupts', (add) => {
   });
   add('an eventfd of value 4 that is signalled once reads 5', (w) => {
     const event = w.eventfd();
-    native().signal(event, 4, true);
+    native().add(event, 4);
     w.irqs(EVENTFD | TRIGGER, 2, 0, 1, [event]);
     w.device.sinks.get('2.0')!.signal();
     expect(native().drain(event)).toBe(5);
@@ -438,7 +438,7 @@ group('I/O descriptors', (add) => {
     const { u32, fds } = w.call(C.IO_FDS, ask(16 + 8 * 40));
     expect([u32[0], u32[3], fds.length]).toEqual([16 + 8 * 40, 8, 8]);
     for (let i = 0; i < 8; i++) expect([u32[4 + i * 10], u32[4 + i * 10 + 2], u32[4 + i * 10 + 4], u32[4 + i * 10 + 5]]).toEqual([i * 8, 8, i, 0]);
-    native().signal(w.device.subs[3]!.fd, 3, true);
+    native().add(w.device.subs[3]!.fd, 3);
     expect(native().drain(fds[3]!)).toBe(3);
     for (const fd of fds) native().close(fd);
   });

@@ -22,6 +22,9 @@ console.log(`fuzz: seed ${seed}, ${numRuns} runs (SIOV_FUZZ_SEED, SIOV_FUZZ_RUNS
 const kinds = ['sealed', 'unsealed', 'eventfd', 'full eventfd', 'socket', 'null', 'folder'] as const;
 type Kind = (typeof kinds)[number];
 
+/** As much as a write leaves in an eventfd. man 2 eventfd. */
+const FULL = 0xffff_ffff_ffff_fffen;
+
 /** Descriptors of a hostile client, and what it can do to them later. */
 class Files {
   readonly #fds: number[] = [];
@@ -35,9 +38,9 @@ class Files {
       if (kind === 'sealed') sys.sealShrink(fd);
       else this.#shrinkable.push(fd);
     } else if (kind === 'eventfd' || kind === 'full eventfd') {
-      fd = sys.eventfd();
-      // Another signal would not fit.
-      if (kind === 'full eventfd') sys.signal(fd, 2 ** 53, true);
+      // A write of another signal would wait for room.
+      fd = sys.eventfd(kind === 'eventfd');
+      if (kind === 'full eventfd') sys.add(fd, FULL);
     } else if (kind === 'socket') {
       const [a, b] = sys.pair();
       this.#fds.push(b);

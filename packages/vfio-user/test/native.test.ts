@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { native } from '../src/native.js';
+import { native, Signals } from '../src/native.js';
 import { memory } from './machine.js';
 
 test('without koffi: one error that says what to install and what works without it', () => {
@@ -40,11 +40,29 @@ test('descriptors pass with the first byte, close on exec, and an eventfd adds u
   expect(sys.send(a, room.address, 8, [event, event])).toBe(8);
   expect(sys.receive(b, room.address, 64)).toBe(8);
   const [first, second] = sys.fds.slice();
-  sys.signal(first!, 2, true);
-  sys.signal(second!, 3, true);
+  sys.add(first!, 2);
+  sys.add(second!, 3);
   expect(sys.drain(event)).toBe(5);
   expect(sys.drain(event)).toBe(0);
-  // One that blocks and is full is not waited for.
-  expect(sys.signal(event, 2 ** 53, true)).toBe(true);
   for (const fd of [a, b, event, first!, second!]) sys.close(fd);
+});
+
+/** UINT64_MAX - 1, which is the most that a write leaves in it. man 2 eventfd. */
+const FULL = 0xffff_ffff_ffff_fffen;
+
+test('an eventfd that blocks is signalled without waiting, full or not, and as often as you like', () => {
+  const sys = native();
+  const event = sys.eventfd(false);
+  const signals = new Signals(sys);
+  for (let i = 0; i < 1000; i++) expect(signals.signal(event, 1)).toBe(true);
+  signals.signal(event, 5);
+  expect(sys.drain(event)).toBe(1005);
+  // As much as it holds: a write would wait for a reader now.
+  expect(sys.add(event, FULL)).toBe(true);
+  const start = performance.now();
+  for (let i = 0; i < 100; i++) signals.signal(event, 1);
+  expect(performance.now() - start).toBeLessThan(1000);
+  expect(sys.drain(event)).toBe(2 ** 64);
+  signals.close();
+  sys.close(event);
 });
