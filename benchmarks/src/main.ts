@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { run } from 'mitata';
+import { deflateRatios, registerDeflate } from './deflate.js';
 import { mdev, uacce } from './factory.js';
 import { registerIommu } from './iommu.js';
 import { iommuSize } from './iommu-size.js';
@@ -23,6 +24,7 @@ const groups: Readonly<Record<string, () => void>> = {
   path: () => registerPath([uacce('dedicated'), uacce('shared'), mdev]),
   operations: () => registerOperations(uacce('dedicated')),
   queues: registerQueues,
+  deflate: registerDeflate,
 };
 const group = filter !== undefined && filter in groups ? filter : undefined;
 if (filter === undefined) {
@@ -38,7 +40,7 @@ const result = await run({ ...(group ? {} : { filter: new RegExp(filter, 'i') })
 
 const medians = new Map(result.benchmarks.flatMap((b) => b.runs.flatMap((r) => (r.stats ? [[b.alias, r.stats.p50] as const] : []))));
 const median = (name: string): number | undefined => medians.get(name);
-const lines = operationRatios(median);
+const lines = [...operationRatios(median), ...deflateRatios(median)];
 const rate = (name: string, each: number): void => {
   const ns = median(name);
   if (ns !== undefined) lines.push(`${name}: ${((each / ns) * 1e3).toFixed(1)} million descriptors a second`);
