@@ -109,6 +109,35 @@ describe('RFC 1951, compression: zlib inflates what was deflated', () => {
       expect(Math.max(...lengths)).toBe(Math.min(limit, 19));
       expect([...lengths].reduce((sum, n) => sum + 2 ** -n, 0)).toBe(1);
     }
+  });
+  test('code lengths are optimal where the limit does not bind: as long as those of Huffman, and complete', () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(fc.nat(3), fc.nat(100_000)), { minLength: 2, maxLength: 286 }), fc.constantFrom(9, 12, 15), (counts, limit) => {
+        const lengths = new Uint8Array(counts.length);
+        codeLengths(counts, limit, lengths);
+        const used = counts.filter((n) => n > 0);
+        expect([...lengths].reduce((sum, n) => sum + (n > 0 ? 2 ** -n : 0), 0)).toBe(1);
+        expect(Math.max(...lengths)).toBeLessThanOrEqual(limit);
+        expect(counts.every((n, i) => n === 0 || lengths[i]! > 0)).toBe(true);
+        const bits = (n: readonly number[]): number => n.reduce((sum, count, i) => sum + count * lengths[i]!, 0);
+        // Huffman: each merge of the two rarest costs a bit for all that is in them.
+        let [huffman, deepest] = [0, 0];
+        const trees = used.map((weight) => ({ weight, depth: 0 }));
+        while (trees.length > 1) {
+          trees.sort((x, y) => x.weight - y.weight || x.depth - y.depth);
+          const [a, b] = trees.splice(0, 2) as [(typeof trees)[0], (typeof trees)[0]];
+          trees.push({ weight: a.weight + b.weight, depth: 1 + Math.max(a.depth, b.depth) });
+          huffman += a.weight + b.weight;
+          deepest = Math.max(deepest, 1 + Math.max(a.depth, b.depth));
+        }
+        if (used.length < 2) return;
+        if (deepest <= limit) expect(bits(counts)).toBe(huffman);
+        else expect(bits(counts)).toBeGreaterThanOrEqual(huffman);
+      }),
+      { numRuns: 300 },
+    );
+  });
+  test('the fixed codes', () => {
     expect([...fixedCodes.literals].map(lengthOf)).toEqual(Array.from({ length: 286 }, (_, i) => (i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8)));
   });
 });

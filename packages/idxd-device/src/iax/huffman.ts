@@ -22,9 +22,11 @@ export const lengthOf = (code: number): number => (code >>> CODE_SHIFT) & LENGTH
 /** The bits of a code in the order in which they are sent. */
 export const bitsOf = (code: number): number => reversed(code & CODE_MASK, lengthOf(code));
 
+// Made once: a device compresses one descriptor at a time, and each makes its codes at one go.
+const next = /* @__PURE__ */ new Uint32Array(MAX_CODE + 2);
 /** Codes in the order of their lengths and, among equals, of their symbols. */
 function assignCodes(lengths: ArrayLike<number>, codes: Uint32Array): void {
-  const next = new Uint32Array(MAX_CODE + 2);
+  next.fill(0);
   for (let i = 0; i < codes.length; i++) next[lengths[i]! + 1]!++;
   next[1] = 0;
   for (let bits = 1, code = 0; bits <= MAX_CODE; bits++) {
@@ -38,43 +40,66 @@ function assignCodes(lengths: ArrayLike<number>, codes: Uint32Array): void {
   }
 }
 
+/** Room for the weights of two lists of packages, and for whether each member of each list is a symbol. */
+const LIST = 2 * LITERAL_SYMBOLS;
+const MOST_LENGTH = 20;
+const leaves = /* @__PURE__ */ new Float64Array(LITERAL_SYMBOLS);
+const weights = [/* @__PURE__ */ new Float64Array(LIST), /* @__PURE__ */ new Float64Array(LIST)] as const;
+const isLeaf = /* @__PURE__ */ new Uint8Array(MOST_LENGTH * LIST);
+const SYMBOLS = 512;
+
 /**
- * Code lengths of an optimal code no longer than `limit` (Larmore and Hirschberg's package merge). At least two symbols get one, since some
- * decoders want a complete code.
+ * Code lengths of an optimal code no longer than `limit`, at most 20 (Larmore and Hirschberg's package merge). At least two symbols get one, since
+ * some decoders want a complete code.
  */
 export function codeLengths(counts: ArrayLike<number>, limit: number, lengths: Uint8Array): void {
   lengths.fill(0);
-  let used: { weight: number; symbols: number[] }[] = [];
-  for (let i = 0; i < lengths.length; i++) if (counts[i]! > 0) used.push({ weight: counts[i]!, symbols: [i] });
-  for (let i = 0; used.length < 2; i++) if (!used.some((u) => u.symbols[0] === i)) used.push({ weight: 0, symbols: [i] });
-  used = used.sort((a, b) => a.weight - b.weight);
-  let packages = used;
-  for (let level = 1; level < limit; level++) {
-    const merged: typeof used = [];
-    for (let i = 0; i + 1 < packages.length; i += 2)
-      merged.push({
-        weight: packages[i]!.weight + packages[i + 1]!.weight,
-        symbols: [...packages[i]!.symbols, ...packages[i + 1]!.symbols],
-      });
-    packages = [...used, ...merged].sort((a, b) => a.weight - b.weight);
+  // Weight and symbol in one number, so that sorting needs no second list.
+  let n = 0;
+  for (let i = 0; i < lengths.length; i++) if (counts[i]! > 0) leaves[n++] = counts[i]! * SYMBOLS + i;
+  for (let i = 0; n < 2; i++) if (counts[i]! === 0) leaves[n++] = i;
+  const used = n === leaves.length ? leaves : leaves.subarray(0, n);
+  used.sort();
+  // Of each length, shortest last: the symbols, and packages of two of the length below it, by weight.
+  let count = 0;
+  for (let level = 0; level < limit; level++) {
+    const [below, list] = level & 1 ? weights : [weights[1], weights[0]];
+    const packages = count >> 1;
+    const flags = level * LIST;
+    count = n + packages;
+    for (let i = 0, leaf = 0, pair = 0; i < count; i++) {
+      const whole = pair < packages ? below[2 * pair]! + below[2 * pair + 1]! : Number.POSITIVE_INFINITY;
+      const weight = leaf < n ? Math.floor(used[leaf]! / SYMBOLS) : Number.POSITIVE_INFINITY;
+      const takesLeaf = weight <= whole && leaf < n;
+      isLeaf[flags + i] = takesLeaf ? 1 : 0;
+      list[i] = takesLeaf ? weight : whole;
+      if (takesLeaf) leaf++;
+      else pair++;
+    }
   }
-  for (const { symbols } of packages.slice(0, 2 * used.length - 2)) for (const symbol of symbols) lengths[symbol]!++;
+  // Back again: what the cheapest 2n - 2 of the last list consist of. A symbol's length is how often it is in there.
+  for (let level = limit - 1, most = 2 * n - 2; level >= 0; level--) {
+    let leaf = 0;
+    for (let i = 0; i < most; i++) if (isLeaf[level * LIST + i]) lengths[used[leaf++]! % SYMBOLS]!++;
+    most = 2 * (most - leaf);
+  }
 }
 
 export interface Codes {
   readonly literals: Uint32Array;
   readonly distances: Uint32Array;
 }
+const literalCounts = /* @__PURE__ */ new Uint32Array(LITERAL_SYMBOLS);
+const literalLengths = /* @__PURE__ */ new Uint8Array(LITERAL_SYMBOLS);
+const distanceLengths = /* @__PURE__ */ new Uint8Array(DISTANCE_SYMBOLS);
 /** Codes for how often each symbol occurs; the end of the block always has one. */
-export function buildCodes(literalCounts: ArrayLike<number>, distanceCounts: ArrayLike<number>, out: Codes): void {
-  const counts = Array.from({ length: LITERAL_SYMBOLS }, (_, i) => literalCounts[i]!);
-  counts[END_OF_BLOCK] ||= 1;
-  const literals = new Uint8Array(LITERAL_SYMBOLS);
-  const distances = new Uint8Array(DISTANCE_SYMBOLS);
-  codeLengths(counts, MAX_CODE, literals);
-  codeLengths(distanceCounts, MAX_CODE, distances);
-  assignCodes(literals, out.literals);
-  assignCodes(distances, out.distances);
+export function buildCodes(literals: Uint32Array, distances: Uint32Array, out: Codes): void {
+  literalCounts.set(literals);
+  literalCounts[END_OF_BLOCK] ||= 1;
+  codeLengths(literalCounts, MAX_CODE, literalLengths);
+  codeLengths(distances, MAX_CODE, distanceLengths);
+  assignCodes(literalLengths, out.literals);
+  assignCodes(distanceLengths, out.distances);
 }
 
 const fixed = (lengths: Uint8Array, symbols: number): Uint32Array => {
@@ -99,52 +124,58 @@ const REPEAT = 16;
 const ZEROS = 17;
 const MANY_ZEROS = 18;
 /** Lengths as tokens: a symbol (a length, or one of three kinds of runs) in bits 4:0, what a run adds in 15:8. */
-function* runs(codes: Uint32Array, count: number): Iterable<number> {
+const tokens = /* @__PURE__ */ new Uint16Array(LITERAL_SYMBOLS + DISTANCE_SYMBOLS);
+/** Puts them behind the first `made`; returns how many there are then. */
+function runs(codes: Uint32Array, count: number, made: number): number {
   for (let i = 0; i < count; ) {
     const length = lengthOf(codes[i]!);
     let n = 1;
     while (i + n < count && lengthOf(codes[i + n]!) === length) n++;
     i += n;
     if (length === 0) {
-      for (; n >= 11; n -= Math.min(n, 138)) yield MANY_ZEROS | ((Math.min(n, 138) - 11) << 8);
+      for (; n >= 11; n -= Math.min(n, 138)) tokens[made++] = MANY_ZEROS | ((Math.min(n, 138) - 11) << 8);
       if (n >= 3) {
-        yield ZEROS | ((n - 3) << 8);
+        tokens[made++] = ZEROS | ((n - 3) << 8);
         n = 0;
       }
     } else {
-      yield length;
+      tokens[made++] = length;
       n--;
-      for (; n >= 3; n -= Math.min(n, 6)) yield REPEAT | ((Math.min(n, 6) - 3) << 8);
+      for (; n >= 3; n -= Math.min(n, 6)) tokens[made++] = REPEAT | ((Math.min(n, 6) - 3) << 8);
     }
-    while (n-- > 0) yield length;
+    while (n-- > 0) tokens[made++] = length;
   }
+  return made;
 }
 const last = (codes: Uint32Array): number => {
   let n = codes.length;
   while (n > 1 && codes[n - 1] === 0) n--;
   return n;
 };
+const LENGTH_SYMBOLS = 19;
+const tokenCounts = /* @__PURE__ */ new Uint32Array(LENGTH_SYMBOLS);
+const tokenLengths = /* @__PURE__ */ new Uint8Array(LENGTH_SYMBOLS);
+const tokenCodes = /* @__PURE__ */ new Uint32Array(LENGTH_SYMBOLS);
 /** The header of a block with codes of its own. At most 286 bytes. */
 export function dynamicHeader({ literals, distances }: Codes, to: BitSink, final: boolean): void {
   const literalCount = Math.max(257, last(literals));
   const distanceCount = last(distances);
-  const tokens = [...runs(literals, literalCount), ...runs(distances, distanceCount)];
-  const counts = new Uint32Array(19);
-  for (const token of tokens) counts[token & 31]!++;
-  const lengths = new Uint8Array(19);
-  const codes = new Uint32Array(19);
-  codeLengths(counts, MAX_LENGTH_CODE, lengths);
-  assignCodes(lengths, codes);
-  let named = 19;
-  while (named > 4 && lengths[LENGTH_CODE_ORDER[named - 1]!] === 0) named--;
+  const count = runs(distances, distanceCount, runs(literals, literalCount, 0));
+  tokenCounts.fill(0);
+  for (let i = 0; i < count; i++) tokenCounts[tokens[i]! & 31]!++;
+  codeLengths(tokenCounts, MAX_LENGTH_CODE, tokenLengths);
+  assignCodes(tokenLengths, tokenCodes);
+  let named = LENGTH_SYMBOLS;
+  while (named > 4 && tokenLengths[LENGTH_CODE_ORDER[named - 1]!] === 0) named--;
   to.put((final ? 1 : 0) | (Block.dynamic << 1), 3);
   to.put(literalCount - 257, 5);
   to.put(distanceCount - 1, 5);
   to.put(named - 4, 4);
-  for (let i = 0; i < named; i++) to.put(lengths[LENGTH_CODE_ORDER[i]!]!, 3);
-  for (const token of tokens) {
+  for (let i = 0; i < named; i++) to.put(tokenLengths[LENGTH_CODE_ORDER[i]!]!, 3);
+  for (let i = 0; i < count; i++) {
+    const token = tokens[i]!;
     const symbol = token & 31;
-    to.put(bitsOf(codes[symbol]!), lengths[symbol]!);
+    to.put(bitsOf(tokenCodes[symbol]!), tokenLengths[symbol]!);
     if (symbol >= REPEAT) to.put(token >>> 8, symbol === REPEAT ? 2 : symbol === ZEROS ? 3 : 7);
   }
 }
