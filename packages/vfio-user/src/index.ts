@@ -3,18 +3,17 @@
  */
 export type { Mapping } from './backing.js';
 export {
-  type ClientMemory,
   type ClientOptions,
-  type ClientRegion,
-  ConnectionLostError,
   type Reply,
   VfioUserClient,
-  VfioUserError,
 } from './client.js';
 export { type Decoded, decode, describe } from './decode.js';
 export { DmaSpace } from './dma.js';
+export { ConnectionLostError, VfioUserError } from './errors.js';
+export type { ClientMemory, ClientRegion, SmallWrite } from './exchanges.js';
 export { NativeMissingError } from './native.js';
 export { NetServer } from './net.js';
+export { NetClient } from './net-client.js';
 export type { PeerName } from './peers.js';
 export { peers } from './peers.js';
 export type * from './ports.js';

@@ -13,3 +13,5 @@ export const MAX_DMA_BYTES = 2 ** 43;
 export const PAGE_BYTES = 4096;
 /** Ranges of one DMA_LOGGING_START. */
 export const MAX_LOG_RANGES = 4096;
+/** Bytes of the largest message that a client takes. */
+export const LARGEST_REPLY = 1 << 26;

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { BareDevice } from '@siov/stack/bare';
 import { afterEach, expect, test } from 'vitest';
-import { NetServer } from '../src/index.js';
+import { ConnectionLostError, NetClient, NetServer } from '../src/index.js';
 import { socketPath } from './machine.js';
 import { message, pack } from './raw.js';
 import { SampleDevice } from './sample.js';
@@ -80,4 +80,65 @@ test('a socket that cannot be made is said', async () => {
   await server.close();
   server = undefined;
   expect(existsSync(path)).toBe(false);
+});
+
+test('a client with promises: many commands under way, each with its own answer; refusals by their errno', async () => {
+  const path = socketPath();
+  server = await NetServer.listen({ devices: [{ path, device: new SampleDevice() }] });
+  const client = await NetClient.connect(path);
+  expect(client.capabilities).toMatchObject({ max_msg_fds: 16 });
+  await Promise.all(Array.from({ length: 64 }, (_, i) => client.regionWrite(0, i * 4, Uint8Array.of(i, 1, 2, 3))));
+  const read = await Promise.all(Array.from({ length: 64 }, (_, i) => client.regionRead(0, i * 4, 4)));
+  expect(read.map((bytes) => [...bytes])).toEqual(Array.from({ length: 64 }, (_, i) => [i, 1, 2, 3]));
+  client.regionPost(0, 0, Uint8Array.of(9));
+  expect(await client.regionWriteMulti([{ region: 0, offset: 4, data: Uint8Array.of(7) }])).toBe(1);
+  expect([...(await client.regionRead(0, 0, 5))]).toEqual([9, 1, 2, 3, 7]);
+  const info = await client.deviceInfo();
+  for (let i = 0; i < info.regions; i++) expect((await client.regionInfo(i).catch(() => ({ fd: -1 }))).fd).toBe(-1);
+  expect((await client.irqInfo(0)).count).toBeGreaterThan(0);
+  await expect(client.regionRead(0, 2 ** 40, 4)).rejects.toThrow('REGION_READ: EINVAL');
+  await expect(client.feature(99, 1 << 18)).rejects.toThrow(/DEVICE_FEATURE: ENOTTY/);
+  await client.reset();
+  const late = client.regionRead(0, 0, 4);
+  client.close();
+  await expect(late).rejects.toThrow(ConnectionLostError);
+  await expect(client.regionRead(0, 0, 4)).rejects.toThrow(/closed/);
+});
+
+test('its memory is reached by messages', async () => {
+  const path = socketPath();
+  server = await NetServer.listen({ devices: [{ path, device: new BareDevice() }] });
+  const ram = Uint8Array.from({ length: 0x1000 }, (_, i) => i * 7);
+  const client = await NetClient.connect(path, {
+    memory: {
+      read: (address, into) => (address + into.length > ram.length ? 14 : (into.set(ram.subarray(address, address + into.length)), 0)),
+      write: (address, from) => (ram.set(from, address), 0),
+    },
+  });
+  await client.dmaMap(0, ram.length);
+  const link = server.dma().link!;
+  const read = (at: number, bytes: number) =>
+    new Promise<Uint8Array | undefined>((resolve) => link.read(at, bytes, (data) => resolve(data?.slice())));
+  expect(await read(0x800, 0x100)).toEqual(ram.slice(0x800, 0x900));
+  expect(await read(0xfff, 2)).toBeUndefined();
+  expect(await new Promise((resolve) => link.write(0x10, Uint8Array.of(1, 2, 3), resolve))).toBe(true);
+  expect([...ram.subarray(0x10, 0x13)]).toEqual([1, 2, 3]);
+  await client.dmaUnmap(0, ram.length);
+  client.close();
+});
+
+test('a server that answers nonsense, or nothing, is said', async () => {
+  const path = socketPath();
+  const answers = [
+    message(1, pack(0, '{oops\0'), { id: 1, flags: 1 }),
+    Uint8Array.of(1, 2, 3, 4, 5, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9),
+    new Uint8Array(0),
+  ];
+  const fake = createServer((socket) => socket.on('error', () => {}).once('data', () => socket.write(answers.shift()!))).listen(path);
+  await new Promise((resolve) => fake.once('listening', resolve));
+  await expect(NetClient.connect(path)).rejects.toThrow(/VERSION: what it answers is no JSON: \{oops/);
+  await expect(NetClient.connect(path)).rejects.toThrow(/VERSION: the server sent a message of 5 bytes/);
+  await expect(NetClient.connect(path, { timeoutMs: 50 })).rejects.toThrow(/VERSION: no reply within 50 ms/);
+  fake.close();
+  await expect(NetClient.connect('/no/such/socket')).rejects.toThrow(/ENOENT/);
 });
