@@ -7,8 +7,21 @@
 export type { CoherentMemory, DmaSpace } from './driver/dma.js';
 export type { DriverCosts, DriverPorts } from './driver/driver.js';
 export { IommuDriver } from './driver/driver.js';
-export type { IommufdContext, IommufdDevice } from './driver/iommufd.js';
-export type { DeviceCapabilities, Domain, FaultRecord, NestedDomain, PageRequestEvent, PagingDomain, SvaHandle } from './driver/types.js';
+export type { Access, AccessOwner } from './driver/iommufd/access.js';
+export { type IommufdContext, IommufdDevice, type IommufdFile, type IommufdOptions } from './driver/iommufd/file.js';
+export type * from './driver/iommufd/ops.js';
+export type {
+  AttachHandle,
+  AttachTarget,
+  DeviceCapabilities,
+  Domain,
+  DomainEvents,
+  FaultRecord,
+  NestedDomain,
+  PageRequestEvent,
+  PagingDomain,
+  SvaHandle,
+} from './driver/types.js';
 export type * from './ports.js';
 export { UnitCounter } from './unit/counters.js';
 export type { FrontHooks, FrontOptions } from './unit/front.js';

@@ -117,11 +117,26 @@ export interface Mm {
   handleFault(hi: number, lo: number, access: number): number;
   subscribe(notifier: { invalidate(start: number, end: number): void; release(): void }): () => void;
 }
+/** Memory that can be pinned by page, counted from its start. */
+export interface PageSource {
+  /** Pages pinned (frames in `out` from `at`), or -errno. */
+  pin(first: number, pages: number, out: Int32Array, at: number): number;
+  unpin(frames: Int32Array, count: number): void;
+}
+/** What IOMMU_IOAS_MAP_FILE maps: a file of memory, or the buffer of a device. */
+export interface MappableMemory extends PageSource {
+  readonly bytes: number;
+  readonly writable: boolean;
+  /** A device's buffer: its owner may take it back (-ENODEV from then on), which the listener hears. Returns what ends that. */
+  onRevoke?(listener: () => void): () => void;
+}
 /** A process's address space, as iommufd needs it. */
 export interface PinningMm {
   /** Pages pinned (frames in `out` from `at`), or -errno. */
   pin(address: number, pages: number, write: boolean, out: Int32Array, at?: number): number;
   unpin(frames: Int32Array, count: number): void;
+  /** Counts pages as locked: 0, or -ENOMEM beyond RLIMIT_MEMLOCK. A negative number takes them back. */
+  lockPages?(pages: number): number;
 }
 /** The caller of an ioctl. */
 export interface Task {
@@ -129,10 +144,33 @@ export interface Task {
   /** 0 or -EFAULT. */
   copyIn(address: number, out: Uint8Array): number;
   copyOut(address: number, bytes: Uint8Array): number;
+  /** A new descriptor, or -EMFILE. Absent: no ioctl that makes one. */
+  install?(file: OpenFile): number;
+  file?(fd: number): OpenFile | undefined;
+  /** Makes a parked task try again. */
+  wakeUp?(): void;
+}
+/** A piece of a process's address space that a file backs. */
+export interface VmArea {
+  /** Bytes. */
+  readonly length: number;
+  readonly offset: number;
+  readonly flags: number;
+  insert(pageIndex: number, frame: number): void;
+  onClose?: () => void;
 }
 export interface OpenFile {
   ioctl?(task: Task, number: number, argument: number): number;
+  read?(task: Task, address: number, length: number, offset: number): number;
+  write?(task: Task, address: number, length: number, offset: number): number;
+  /** Poll bits that hold now; the task is woken when they change. */
+  poll?(task: Task): number;
+  mmap?(task: Task, area: VmArea): number;
   close?(): void;
+  /** No position. */
+  readonly stream?: boolean;
+  /** What can be mapped into an I/O address space. */
+  readonly memory?: MappableMemory;
   /** Names of ioctl numbers. */
   readonly ioctlNames?: Readonly<Record<number, string>>;
 }

@@ -1,6 +1,8 @@
 import { compareLayout, evaluate, kernelHeader } from '@siov/testkit';
 import { expect, test } from 'vitest';
-import { iommufd } from '../src/spec/index.js';
+import * as spec from '../src/spec/index.js';
+
+const { iommufd } = spec;
 
 const { here, why } = kernelHeader('linux/iommufd.h');
 if (!here) console.log(`left out: the layouts against linux/iommufd.h (${why})`);
@@ -62,6 +64,70 @@ const structures: [string, Parameters<typeof compareLayout>[2], Record<string, s
       out_capabilities: 'capabilitiesLow',
     },
   ],
+  ['iommu_ioas_allow_iovas', iommufd.AllowIovas, { ioas_id: 'ioasId', num_iovas: 'count', allowed_iovas: 'allowedLow' }],
+  ['iommu_option', iommufd.Option, { option_id: 'option', op: 'op', object_id: 'objectId', val64: 'valueLow' }],
+  ['iommu_vfio_ioas', iommufd.VfioIoas, { ioas_id: 'ioasId', op: 'op' }],
+  ['iommu_hwpt_set_dirty_tracking', iommufd.SetDirtyTracking, { flags: 'flags', hwpt_id: 'hwptId' }],
+  [
+    'iommu_hwpt_get_dirty_bitmap',
+    iommufd.GetDirtyBitmap,
+    { hwpt_id: 'hwptId', flags: 'flags', iova: 'iovaLow', length: 'lengthLow', page_size: 'pageSizeLow', data: 'dataLow' },
+  ],
+  ['iommu_fault_alloc', iommufd.FaultAlloc, { flags: 'flags', out_fault_id: 'faultId', out_fault_fd: 'fd' }],
+  [
+    'iommu_hwpt_pgfault',
+    iommufd.PageFault,
+    {
+      flags: 'flags',
+      dev_id: 'deviceId',
+      pasid: 'pasid',
+      grpid: 'group',
+      perm: 'permissions',
+      addr: 'addressLow',
+      length: 'length',
+      cookie: 'cookie',
+    },
+  ],
+  ['iommu_hwpt_page_response', iommufd.PageAnswer, { cookie: 'cookie', code: 'code' }],
+  [
+    'iommu_ioas_map_file',
+    iommufd.IoasMapFile,
+    { flags: 'flags', ioas_id: 'ioasId', fd: 'fd', start: 'startLow', length: 'lengthLow', iova: 'iovaLow' },
+  ],
+  [
+    'iommu_viommu_alloc',
+    iommufd.ViommuAlloc,
+    {
+      flags: 'flags',
+      type: 'type',
+      dev_id: 'deviceId',
+      hwpt_id: 'hwptId',
+      out_viommu_id: 'viommuId',
+      data_len: 'dataLength',
+      data_uptr: 'dataLow',
+    },
+  ],
+  ['iommu_vdevice_alloc', iommufd.VdeviceAlloc, { viommu_id: 'viommuId', dev_id: 'deviceId', out_vdevice_id: 'vdeviceId', virt_id: 'virtualLow' }],
+  ['iommu_ioas_change_process', iommufd.ChangeProcess, { size: 'size' }],
+  [
+    'iommu_veventq_alloc',
+    iommufd.VeventqAlloc,
+    { flags: 'flags', viommu_id: 'viommuId', type: 'type', veventq_depth: 'depth', out_veventq_id: 'veventqId', out_veventq_fd: 'fd' },
+  ],
+  ['iommufd_vevent_header', iommufd.VeventHeader, { flags: 'flags', sequence: 'sequence' }],
+  [
+    'iommu_hw_queue_alloc',
+    iommufd.HwQueueAlloc,
+    {
+      flags: 'flags',
+      viommu_id: 'viommuId',
+      type: 'type',
+      index: 'index',
+      out_hw_queue_id: 'queueId',
+      nesting_parent_iova: 'iovaLow',
+      length: 'lengthLow',
+    },
+  ],
   ['iommu_hw_info_vtd', iommufd.HwInfoVtd, { flags: 'flags', cap_reg: 'capabilityLow', ecap_reg: 'extendedLow' }],
 ];
 test.skipIf(!here).each(structures)('struct %s', (name, layout, members) => {
@@ -69,35 +135,56 @@ test.skipIf(!here).each(structures)('struct %s', (name, layout, members) => {
   expect(ours).toEqual(gcc);
 });
 
-const NAMES = [
-  'DESTROY',
-  'IOAS_ALLOC',
-  'IOAS_ALLOW_IOVAS',
-  'IOAS_COPY',
-  'IOAS_IOVA_RANGES',
-  'IOAS_MAP',
-  'IOAS_UNMAP',
-  'OPTION',
-  'VFIO_IOAS',
-  'HWPT_ALLOC',
-  'GET_HW_INFO',
-  'HWPT_SET_DIRTY_TRACKING',
-  'HWPT_GET_DIRTY_BITMAP',
-  'HWPT_INVALIDATE',
-  'FAULT_QUEUE_ALLOC',
-] as const;
-test.skipIf(!here)('ioctl numbers and flags', () => {
-  const { IommufdIoctl: ours, IoasMapFlag, HwptAllocFlag } = iommufd;
-  expect(NAMES.map((n) => ours[n])).toEqual(
-    evaluate(
-      ['linux/iommufd.h'],
-      NAMES.map((n) => `IOMMU_${n}`),
-    ),
+const NAMES = Object.keys(iommufd.IommufdIoctl) as (keyof typeof iommufd.IommufdIoctl)[];
+test.skipIf(!here)('ioctl numbers', () => {
+  const header = NAMES.map((n) => `IOMMU_${n}`);
+  expect(NAMES.map((n) => iommufd.IommufdIoctl[n])).toEqual(evaluate(['linux/iommufd.h'], header));
+});
+const { IoasMapFlag, HwptAllocFlag, HwInfoFlag, HwInfoCapability, DirtyTrackingFlag, GetDirtyBitmapFlag } = iommufd;
+const { PageFaultFlag, PageFaultPermission, PageAnswerCode, OptionId, OptionOp, VfioIoasOp, VeventFlag } = iommufd;
+/** By prefix in the header; names that it has otherwise are spelt out. */
+const flags: readonly (readonly [prefix: string, ours: Readonly<Record<string, number>>, other?: Readonly<Record<string, string>>])[] = [
+  ['IOMMU_IOAS_MAP_', IoasMapFlag],
+  ['IOMMU_HWPT_ALLOC_', HwptAllocFlag, { FAULT_ID_VALID: 'IOMMU_HWPT_FAULT_ID_VALID' }],
+  ['IOMMU_HW_INFO_FLAG_', HwInfoFlag],
+  ['IOMMU_HW_CAP_PCI_', HwInfoCapability, { DIRTY_TRACKING: 'IOMMU_HW_CAP_DIRTY_TRACKING' }],
+  ['IOMMU_HWPT_DIRTY_TRACKING_', DirtyTrackingFlag],
+  ['IOMMU_HWPT_GET_DIRTY_BITMAP_', GetDirtyBitmapFlag],
+  ['IOMMU_PGFAULT_FLAGS_', PageFaultFlag],
+  ['IOMMU_PGFAULT_PERM_', PageFaultPermission],
+  ['IOMMUFD_PAGE_RESP_', PageAnswerCode],
+  ['IOMMU_OPTION_', OptionId],
+  ['IOMMU_OPTION_OP_', OptionOp],
+  ['IOMMU_VFIO_IOAS_', VfioIoasOp],
+  ['IOMMU_VEVENTQ_FLAG_', VeventFlag],
+];
+test.skipIf(!here).each(flags)('%s', (prefix, ours, other = {}) => {
+  const header = Object.keys(ours).map((name) => other[name] ?? prefix + name);
+  expect(Object.values(ours)).toEqual(evaluate(['linux/iommufd.h'], header));
+});
+test.skipIf(!here)('the types of our virtual IOMMU are none of the kernel’s', () => {
+  const taken = evaluate(
+    ['linux/iommufd.h'],
+    ['IOMMU_VIOMMU_TYPE_DEFAULT', 'IOMMU_VIOMMU_TYPE_ARM_SMMUV3', 'IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV', 'IOMMU_VEVENTQ_TYPE_ARM_SMMUV3'],
   );
-  expect([IoasMapFlag.FIXED_IOVA, IoasMapFlag.WRITEABLE, IoasMapFlag.READABLE, HwptAllocFlag.NEST_PARENT, HwptAllocFlag.PASID]).toEqual(
-    evaluate(
-      ['linux/iommufd.h'],
-      ['IOMMU_IOAS_MAP_FIXED_IOVA', 'IOMMU_IOAS_MAP_WRITEABLE', 'IOMMU_IOAS_MAP_READABLE', 'IOMMU_HWPT_ALLOC_NEST_PARENT', 'IOMMU_HWPT_ALLOC_PASID'],
-    ),
-  );
+  expect(taken).not.toContain(iommufd.ViommuType.SIOV_VTD);
+});
+
+const vfio = kernelHeader('linux/vfio.h');
+test.skipIf(!vfio.here)('the VFIO ioctls that the file has too', () => {
+  const { VfioDmaMap, VfioDmaUnmap, VfioInfo, VfioIoctl, VfioExtension, VfioCap } = spec;
+  const layouts: [string, Parameters<typeof compareLayout>[2], Record<string, string>][] = [
+    ['vfio_iommu_type1_dma_map', VfioDmaMap, { flags: 'flags', vaddr: 'userLow', iova: 'iovaLow', size: 'lengthLow' }],
+    ['vfio_iommu_type1_dma_unmap', VfioDmaUnmap, { flags: 'flags', iova: 'iovaLow', size: 'lengthLow' }],
+    ['vfio_iommu_type1_info', VfioInfo, { flags: 'flags', iova_pgsizes: 'pageSizesLow', cap_offset: 'capOffset' }],
+  ];
+  for (const [name, layout, members] of layouts) {
+    const { gcc, ours } = compareLayout('linux/vfio.h', `struct ${name}`, layout, members);
+    expect(ours, name).toEqual(gcc);
+  }
+  const names = ['GET_API_VERSION', 'CHECK_EXTENSION', 'SET_IOMMU', 'IOMMU_GET_INFO', 'IOMMU_MAP_DMA', 'IOMMU_UNMAP_DMA'];
+  const ours = [...Object.values(VfioIoctl), ...Object.values(VfioExtension), ...Object.values(VfioCap)];
+  const rest = ['TYPE1_IOMMU', 'TYPE1v2_IOMMU', 'DMA_CC_IOMMU', 'UNMAP_ALL', 'IOMMU_TYPE1_INFO_CAP_IOVA_RANGE', 'IOMMU_TYPE1_INFO_DMA_AVAIL'];
+  const header = [...names, ...rest].map((name) => `VFIO_${name}`);
+  expect(ours).toEqual(evaluate(['linux/vfio.h'], header));
 });

@@ -125,7 +125,7 @@ export class CdevFile implements OpenFile {
     const pasid = this.pasidOf(task, address, smallest);
     if (pasid < NO_PASID) return pasid - NO_PASID;
     if (pasid > MAX_PASID) return -Errno.EINVAL;
-    const domain = this.context!.domainOf(get.ptId(words, 0));
+    const domain = this.context!.domainOf(get.ptId(words, 0), this.deviceId, pasid);
     if (typeof domain === 'number') return domain;
     const result = this.registration.device.attach(domain, pasid);
     if (result < 0) return result;

@@ -62,8 +62,11 @@ export interface IommufdContext {
   /** A device object for the function; its id, or -errno. */
   bindDevice(requesterId: number): number;
   unbind(deviceId: number): void;
-  /** The domain behind an HWPT, or an IOAS's own; -errno. */
-  domainOf(ptId: number): object | number;
+  /**
+   * The domain behind an HWPT, or an IOAS's own, for this device under the PASID that user space names (-1: the device itself), so that the
+   * page requests of the attachment reach user space under that name; -errno.
+   */
+  domainOf(ptId: number, deviceId: number, pasid: number): object | number;
 }
 /** An eventfd. */
 export interface Sink {

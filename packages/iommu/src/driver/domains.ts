@@ -32,6 +32,8 @@ export class DomainContext {
   /** Width of second-stage tables: levels, and what the PASID entry calls it. */
   readonly levels: number;
   readonly addressWidth: number;
+  /** Writes an attachment's PASID entry anew. */
+  refresh: (domain: AttachableDomain, at: Attachment) => void = () => {};
   private readonly ids: number;
   private next = FIRST_FREE_ID;
   private readonly freed: number[] = [];
@@ -145,6 +147,8 @@ export class SecondStageDomain extends AttachableDomain implements PagingDomain 
   readonly table: SecondStageTable;
   /** Nested domains that stand on this one. */
   readonly children = new Set<FirstStageOnSecond>();
+  /** Accessed and dirty bits are kept. */
+  tracking = false;
 
   constructor(context: DomainContext) {
     super(context, context.allocId());
@@ -166,6 +170,19 @@ export class SecondStageDomain extends AttachableDomain implements PagingDomain 
   fillSecond(words: Uint32Array, at: number): void {
     set.addressWidth(words, at, this.context.addressWidth);
     set.secondStage(words, at, this.rootFrame * 4096);
+    set.secondStageAccessedDirty(words, at, this.tracking ? 1 : 0);
+  }
+  /** Writes are noted in the tables from now on, or no more. 0 or -EOPNOTSUPP. */
+  trackDirty(on: boolean): number {
+    if (!this.context.hardware.has('secondStageAccessedDirty')) return -Errno.EOPNOTSUPP;
+    if (this.tracking === on) return 0;
+    this.tracking = on;
+    for (const domain of [this, ...this.children]) for (const at of domain.attachments) this.context.refresh(domain, at);
+    return 0;
+  }
+  /** Calls `record` for every page (first page, pages of 4 KiB) that was written; `clear`: they count anew from here on. */
+  readDirty(page: number, pages: number, clear: boolean, record: (page: number, pages: number) => void): void {
+    if (this.table.readDirty(page, pages, clear, record) && clear) this.invalidatePages(page, pages);
   }
   invalidateEntry(): void {
     this.context.queue.iotlb(this.domainId);

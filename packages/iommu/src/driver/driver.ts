@@ -15,7 +15,8 @@ import { type AttachableDomain, type Attachment, DomainContext, FirstStageOnSeco
 import { FaultHandler, PageRequestHandlerQueue } from './events.js';
 import { Hardware } from './hardware.js';
 import { RemappingDomain } from './interrupts.js';
-import { IommufdDevice } from './iommufd.js';
+import { IommufdDevice } from './iommufd/file.js';
+import { VtdOps } from './iommufd/vtd.js';
 import { PasidTable } from './pasid-table.js';
 import { PasidAllocator, VirtualPasids } from './pasids.js';
 import { DriverQueue } from './queue.js';
@@ -49,6 +50,10 @@ export interface DriverPorts {
   readonly vectors: Vectors;
   readonly costs?: Partial<DriverCosts> | undefined;
   readonly trace?: Trace | undefined;
+  /** Pages that user space may have pinned through /dev/iommu; default: no limit. RLIMIT_MEMLOCK. */
+  readonly lockedPages?: number | undefined;
+  /** Asked before /dev/iommu allocates something: true, and that fails. For tests. */
+  readonly fails?: ((what: string) => boolean) | undefined;
   /** Of a unit with virtual commands (a guest's): where their registers are. Default 'current'. */
   readonly virtualCommandLayout?: VirtualCommandLayout | undefined;
 }
@@ -93,7 +98,12 @@ export class IommuDriver {
     this.faultHandler = new FaultHandler(this.hardware);
     this.pageRequests = new PageRequestHandlerQueue(this.hardware, this.queue, (group) => this.handlePageRequests(group));
     this.identity = new PassThroughDomain(this.context);
-    this.iommufd = new IommufdDevice(this);
+    this.context.refresh = (domain, at) => this.refreshEntry(domain, at);
+    this.iommufd = new IommufdDevice({
+      ops: new VtdOps(this, ports.fails),
+      bytesOf: (frame) => bytesOf(ports.memory, frame),
+      lockedPages: ports.lockedPages,
+    });
   }
 
   /** The last 256 faults, oldest first. */
@@ -105,6 +115,12 @@ export class IommuDriver {
   }
   set onFault(hook: ((fault: FaultRecord) => void) | undefined) {
     this.faultHandler.onFault = hook;
+  }
+
+  /** Hears of every fault; the answer ends that. */
+  listenFaults(listener: (fault: FaultRecord) => void): () => void {
+    this.faultHandler.listeners.add(listener);
+    return () => this.faultHandler.listeners.delete(listener);
   }
 
   /** Brings the unit up: queue, events, root table, global invalidation, translation. */
@@ -245,6 +261,11 @@ export class IommuDriver {
   attachedTo(requesterId: number, pasid: number): Domain | undefined {
     return this.devices.get(requesterId)?.attached.get(pasid)?.domain;
   }
+  /** The same with the name that its owner gave the attachment. */
+  attachment(requesterId: number, pasid: number): AttachTarget | undefined {
+    const found = this.devices.get(requesterId)?.attached.get(pasid);
+    return found?.at.handle && { domain: found.domain, handle: found.at.handle };
+  }
   /** 4 KiB pages that the addresses of a paging domain can name. */
   get addressablePages(): number {
     return 512 ** this.context.levels;
@@ -297,6 +318,16 @@ export class IommuDriver {
     }
     this.spend(this.ports.costs?.pasidSet);
     return 0;
+  }
+
+  /** Rewrites the PASID entry of an attachment whose domain keeps accessed and dirty bits from now on, or no more. Linux, intel_pasid_setup_dirty_tracking. */
+  private refreshEntry(domain: AttachableDomain, { requesterId, pasid, deviceTlb }: Attachment): void {
+    const number = Math.max(pasid, 0);
+    this.devices.get(requesterId)?.table.change(number, (words, at) => domain.fill(words, at));
+    this.queue.pasidCache(domain.domainId, number);
+    domain.invalidateEntry(number);
+    if (deviceTlb) this.queue.deviceTlb(requesterId, pasid);
+    this.queue.flush();
   }
 
   /** Clears P, flushes PASID cache, IOTLB and device TLB, zeroes the entry, drains page requests. */
@@ -355,6 +386,12 @@ export class IommuDriver {
   }
 }
 
+const bytesOf = (memory: PhysicalMap, frame: number): Uint8Array | undefined => {
+  const region = memory.regionOf(frame);
+  if (region?.kind !== 'ram') return undefined;
+  const at = (frame - region.firstFrame) * 4096;
+  return region.bytes.subarray(at, at + 4096);
+};
 const parts = <D extends Domain | undefined>(target: D | AttachTarget): { domain: D | Domain; handle: AttachHandle | undefined } =>
   target && 'handle' in target ? target : { domain: target, handle: undefined };
 const known = (domain: Domain): AttachableDomain => {

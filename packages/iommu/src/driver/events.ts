@@ -34,6 +34,7 @@ export class FaultHandler {
   /** The last 256, oldest first. */
   readonly faults: FaultRecord[] = [];
   onFault: ((fault: FaultRecord) => void) | undefined;
+  readonly listeners = new Set<(fault: FaultRecord) => void>();
   private readonly hardware: Hardware;
   private readonly offset: number;
   private readonly count: number;
@@ -81,6 +82,7 @@ export class FaultHandler {
     this.faults.push(fault);
     if (this.faults.length > RING) this.faults.shift();
     this.onFault?.(fault);
+    for (const listener of this.listeners) listener(fault);
   }
 }
 
@@ -176,7 +178,7 @@ export class PageRequestHandlerQueue {
     const hi = get.addressHigh(words, 0) | 0;
     const lo = (get.addressLow(words, 0) << 12) | 0;
     const canonical = hi >> 24 === 0 || hi >> 24 === -1;
-    if (canonical && !get.privileged(words, 0)) partial.requests.push({ requesterId, pasid, hi, lo, access, group });
+    if (canonical && !get.privileged(words, 0)) partial.requests.push({ requesterId, pasid, hi, lo, access, reads: reads === 1, group });
     else partial.bad = true;
     if (!last) {
       this.partial.set(key, partial);

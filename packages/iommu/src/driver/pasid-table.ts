@@ -43,6 +43,11 @@ export class PasidTable {
     present(words, at, 1);
     return true;
   }
+  /** Fields of a present entry that hardware may see change; the caches are its owner's to flush. */
+  change(pasid: number, fill: (words: Uint32Array, at: number) => void): void {
+    const at = this.entry(pasid, false);
+    if (at >= 0) fill(this.hardware.words, at);
+  }
   isPresent(pasid: number): boolean {
     const at = this.entry(pasid, false);
     return at >= 0 && PasidEntry.get.present(this.hardware.words, at) === 1;

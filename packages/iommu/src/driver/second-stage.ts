@@ -53,6 +53,39 @@ export class SecondStageTable {
     return this.rootFrame < 0 ? 0 : this.clear(this.rootFrame, this.levels, 0, page, page + count);
   }
 
+  /** Calls `record` for every leaf in the range whose dirty bit is set, and clears it if told to. Whether there was one. */
+  readDirty(page: number, count: number, clear: boolean, record: (page: number, pages: number) => void): boolean {
+    return this.rootFrame >= 0 && this.dirtyBelow(this.rootFrame, this.levels, 0, page, page + count, clear, record);
+  }
+  private dirtyBelow(
+    table: number,
+    level: number,
+    base: number,
+    from: number,
+    to: number,
+    clear: boolean,
+    record: (page: number, pages: number) => void,
+  ): boolean {
+    const span = SPAN[level]!;
+    const last = Math.min(Math.ceil((to - base) / span), 512);
+    let any = false;
+    for (let index = Math.max(Math.floor((from - base) / span), 0); index < last; index++) {
+      const at = this.hardware.at(table) + index * 2;
+      const { words } = this.hardware;
+      if (!isPresent(words, at)) continue;
+      const start = base + index * span;
+      if (level > 1 && !get.pageSize(words, at)) {
+        any = this.dirtyBelow(get.address(words, at) / 4096, level - 1, start, from, to, clear, record) || any;
+        continue;
+      }
+      if (!get.dirty(words, at)) continue;
+      if (clear) set.dirty(words, at, 0);
+      record(start, span);
+      any = true;
+    }
+    return any;
+  }
+
   /** The frame that a page is mapped to, or -1. */
   lookup(page: number): number {
     let frame = this.rootFrame;

@@ -17,6 +17,8 @@ export interface PageRequestEvent {
   readonly lo: number;
   /** DmaAccess bits: write 1, privileged 2, execute 4. */
   readonly access: number;
+  /** False: the right to read is not asked for. */
+  readonly reads?: boolean;
   /** 9 bits. */
   readonly group: number;
 }

@@ -5,4 +5,5 @@ export * as iommufd from './iommufd.js';
 export * from './queue.js';
 export * from './registers.js';
 export * from './structures.js';
+export * from './vfio-type1.js';
 export * from './virtual-commands.js';

@@ -19,6 +19,12 @@ export const IommufdIoctl = {
   HWPT_GET_DIRTY_BITMAP: number(0x8c),
   HWPT_INVALIDATE: number(0x8d),
   FAULT_QUEUE_ALLOC: number(0x8e),
+  IOAS_MAP_FILE: number(0x8f),
+  VIOMMU_ALLOC: number(0x90),
+  VDEVICE_ALLOC: number(0x91),
+  IOAS_CHANGE_PROCESS: number(0x92),
+  VEVENTQ_ALLOC: number(0x93),
+  HW_QUEUE_ALLOC: number(0x94),
 } as const;
 
 /** struct iommu_destroy. */
@@ -120,10 +126,157 @@ export const HwInfo = /* @__PURE__ */ layout('iommu_hw_info', 40, {
   32: { capabilitiesLow: '31:0', capabilitiesHigh: '63:32' },
 });
 export const HwInfoType = { NONE: 0, INTEL_VTD: 1 } as const;
-export const HwInfoCapability = { DIRTY_TRACKING: 1, PASID_EXEC: 2, PASID_PRIV: 4 } as const;
+export const HwInfoFlag = { INPUT_TYPE: 1 } as const;
+export const HwInfoCapability = { DIRTY_TRACKING: 1, PASID_EXEC: 2, PASID_PRIV: 4, ATS_NOT_SUPPORTED: 8 } as const;
 export const HwInfoVtd = /* @__PURE__ */ layout('iommu_hw_info_vtd', 24, {
   0: { flags: '31:0' },
   4: { reserved: '31:0' },
   8: { capabilityLow: '31:0', capabilityHigh: '63:32' },
   16: { extendedLow: '31:0', extendedHigh: '63:32' },
+});
+/** struct iommu_ioas_allow_iovas; rows of IovaRange. */
+export const AllowIovas = /* @__PURE__ */ layout('iommu_ioas_allow_iovas', 24, {
+  0: { size: '31:0' },
+  4: { ioasId: '31:0' },
+  8: { count: '31:0' },
+  12: { reserved: '31:0' },
+  16: { allowedLow: '31:0', allowedHigh: '63:32' },
+});
+/** struct iommu_option. */
+export const Option = /* @__PURE__ */ layout('iommu_option', 24, {
+  0: { size: '31:0' },
+  4: { option: '31:0' },
+  8: { op: '15:0', reserved: '31:16' },
+  12: { objectId: '31:0' },
+  16: { valueLow: '31:0', valueHigh: '63:32' },
+});
+export const OptionId = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
+export const OptionOp = { SET: 0, GET: 1 } as const;
+/** struct iommu_vfio_ioas. */
+export const VfioIoas = /* @__PURE__ */ layout('iommu_vfio_ioas', 12, {
+  0: { size: '31:0' },
+  4: { ioasId: '31:0' },
+  8: { op: '15:0', reserved: '31:16' },
+});
+export const VfioIoasOp = { GET: 0, SET: 1, CLEAR: 2 } as const;
+/** struct iommu_hwpt_set_dirty_tracking. */
+export const SetDirtyTracking = /* @__PURE__ */ layout('iommu_hwpt_set_dirty_tracking', 16, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { hwptId: '31:0' },
+  12: { reserved: '31:0' },
+});
+export const DirtyTrackingFlag = { ENABLE: 1 } as const;
+/** struct iommu_hwpt_get_dirty_bitmap. */
+export const GetDirtyBitmap = /* @__PURE__ */ layout('iommu_hwpt_get_dirty_bitmap', 48, {
+  0: { size: '31:0' },
+  4: { hwptId: '31:0' },
+  8: { flags: '31:0' },
+  12: { reserved: '31:0' },
+  16: { iovaLow: '31:0', iovaHigh: '63:32' },
+  24: { lengthLow: '31:0', lengthHigh: '63:32' },
+  32: { pageSizeLow: '31:0', pageSizeHigh: '63:32' },
+  40: { dataLow: '31:0', dataHigh: '63:32' },
+});
+export const GetDirtyBitmapFlag = { NO_CLEAR: 1 } as const;
+/** struct iommu_fault_alloc. */
+export const FaultAlloc = /* @__PURE__ */ layout('iommu_fault_alloc', 16, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { faultId: '31:0' },
+  12: { fd: '31:0' },
+});
+/** struct iommu_hwpt_pgfault: what a fault queue's file reads as. */
+export const PageFault = /* @__PURE__ */ layout('iommu_hwpt_pgfault', 40, {
+  0: { flags: '31:0' },
+  4: { deviceId: '31:0' },
+  8: { pasid: '31:0' },
+  12: { group: '31:0' },
+  16: { permissions: '31:0' },
+  20: { reserved: '31:0' },
+  24: { addressLow: '31:0', addressHigh: '63:32' },
+  32: { length: '31:0' },
+  36: { cookie: '31:0' },
+});
+export const PageFaultFlag = { PASID_VALID: 1, LAST_PAGE: 2 } as const;
+export const PageFaultPermission = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 } as const;
+/** struct iommu_hwpt_page_response: what is written to it. */
+export const PageAnswer = /* @__PURE__ */ layout('iommu_hwpt_page_response', 8, { 0: { cookie: '31:0' }, 4: { code: '31:0' } });
+export const PageAnswerCode = { SUCCESS: 0, INVALID: 1 } as const;
+/** struct iommu_ioas_map_file. */
+export const IoasMapFile = /* @__PURE__ */ layout('iommu_ioas_map_file', 40, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { ioasId: '31:0' },
+  12: { fd: '31:0' },
+  16: { startLow: '31:0', startHigh: '63:32' },
+  24: { lengthLow: '31:0', lengthHigh: '63:32' },
+  32: { iovaLow: '31:0', iovaHigh: '63:32' },
+});
+/** struct iommu_viommu_alloc. */
+export const ViommuAlloc = /* @__PURE__ */ layout('iommu_viommu_alloc', 40, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { type: '31:0' },
+  12: { deviceId: '31:0' },
+  16: { hwptId: '31:0' },
+  20: { viommuId: '31:0' },
+  24: { dataLength: '31:0' },
+  28: { reserved: '31:0' },
+  32: { dataLow: '31:0', dataHigh: '63:32' },
+});
+/** SIOV_VTD is ours ('siov'): the kernel has no type for VT-d. Its vEVENTQ and its invalidation have the same number. */
+export const ViommuType = { DEFAULT: 0, SIOV_VTD: 0x73696f76 } as const;
+/**
+ * A cache invalidation of a vIOMMU of type SIOV_VTD; ours: a virtual device and a guest PASID in place of a HWPT's id, then the fields of
+ * iommu_hwpt_vtd_s1_invalidate. PASID 0: requests without PASID.
+ */
+export const ViommuVtdInvalidate = /* @__PURE__ */ layout('siov_viommu_vtd_invalidate', 32, {
+  0: { deviceLow: '31:0', deviceHigh: '63:32' },
+  8: { pasid: '31:0' },
+  12: { flags: '31:0' },
+  16: { addressLow: '31:0', addressHigh: '63:32' },
+  24: { pagesLow: '31:0', pagesHigh: '63:32' },
+});
+/** An event of a vIOMMU of type SIOV_VTD; ours: a translation fault of a virtual device. */
+export const VeventVtd = /* @__PURE__ */ layout('siov_vevent_vtd', 24, {
+  0: { deviceLow: '31:0', deviceHigh: '63:32' },
+  8: { addressLow: '31:0', addressHigh: '63:32' },
+  16: { pasid: '31:0' },
+  20: { reason: '7:0', pasidPresent: '8', read: '9', reserved: '31:10' },
+});
+/** struct iommu_vdevice_alloc. */
+export const VdeviceAlloc = /* @__PURE__ */ layout('iommu_vdevice_alloc', 24, {
+  0: { size: '31:0' },
+  4: { viommuId: '31:0' },
+  8: { deviceId: '31:0' },
+  12: { vdeviceId: '31:0' },
+  16: { virtualLow: '31:0', virtualHigh: '63:32' },
+});
+/** struct iommu_ioas_change_process. */
+export const ChangeProcess = /* @__PURE__ */ layout('iommu_ioas_change_process', 8, { 0: { size: '31:0' }, 4: { reserved: '31:0' } });
+/** struct iommu_veventq_alloc. */
+export const VeventqAlloc = /* @__PURE__ */ layout('iommu_veventq_alloc', 32, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { viommuId: '31:0' },
+  12: { type: '31:0' },
+  16: { depth: '31:0' },
+  20: { veventqId: '31:0' },
+  24: { fd: '31:0' },
+  28: { reserved: '31:0' },
+});
+/** struct iommufd_vevent_header. */
+export const VeventHeader = /* @__PURE__ */ layout('iommufd_vevent_header', 8, { 0: { flags: '31:0' }, 4: { sequence: '31:0' } });
+export const VeventFlag = { LOST_EVENTS: 1 } as const;
+/** struct iommu_hw_queue_alloc. */
+export const HwQueueAlloc = /* @__PURE__ */ layout('iommu_hw_queue_alloc', 40, {
+  0: { size: '31:0' },
+  4: { flags: '31:0' },
+  8: { viommuId: '31:0' },
+  12: { type: '31:0' },
+  16: { index: '31:0' },
+  20: { queueId: '31:0' },
+  24: { iovaLow: '31:0', iovaHigh: '63:32' },
+  32: { lengthLow: '31:0', lengthHigh: '63:32' },
 });
