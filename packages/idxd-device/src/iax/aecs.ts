@@ -30,16 +30,16 @@ const GROUPS = [
 const fieldBits = (width: number): number => width + 1;
 /** A table by code width (`values[width]`), packed as AECS has it. */
 function packByWidth(words: Uint32Array, at: number, values: ArrayLike<number>): void {
-  for (const [i, [first, last]] of GROUPS.entries()) {
+  for (let i = 0; i < GROUPS.length; i++) {
     let packed = 0;
-    for (let width = first, shift = 0; width <= last; shift += fieldBits(width++))
+    for (let width = GROUPS[i]![0], shift = 0; width <= GROUPS[i]![1]; shift += fieldBits(width++))
       packed |= (values[width]! & ((1 << fieldBits(width)) - 1)) << shift;
     words[at / 4 + i] = packed;
   }
 }
 function unpackByWidth(words: Uint32Array, at: number, values: Uint16Array): void {
-  for (const [i, [first, last]] of GROUPS.entries())
-    for (let width = first, shift = 0; width <= last; shift += fieldBits(width++))
+  for (let i = 0; i < GROUPS.length; i++)
+    for (let width = GROUPS[i]![0], shift = 0; width <= GROUPS[i]![1]; shift += fieldBits(width++))
       values[width] = (words[at / 4 + i]! >>> shift) & ((1 << fieldBits(width)) - 1);
 }
 const nibble = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >> 1)]! >>> (4 * (i & 1))) & 15;
@@ -86,7 +86,7 @@ export function saveDecompress(
   }
   for (let at = kept.at; at < kept.end; at += 8, slot++) {
     const n = Math.min(8, kept.end - at);
-    aecs.set(kept.bytes.subarray(at, at + n), data + 8 * slot);
+    for (let k = 0; k < n; k++) aecs[data + 8 * slot + k] = kept.bytes[at + k]!;
     aecs[sizes + slot] = 8 * n;
   }
   set.header(words, 0, inflate.phase === Phase.header ? 1 : 0);

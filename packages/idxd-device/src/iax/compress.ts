@@ -91,10 +91,8 @@ export function stepCompress(work: Work, io: Io, op: Op): number {
             const width = Math.min(8, bits - at);
             deflate.put(work.aecs[COMPRESS_ACCUMULATOR.offset + (at >> 3)]! & ((1 << width) - 1), width);
           }
-          const from = COMPRESS_LITERALS.offset / 4;
-          work.codes.literals.set(work.aecsWords.subarray(from, from + COMPRESS_LITERALS.count));
-          const to = COMPRESS_DISTANCES.offset / 4;
-          work.codes.distances.set(work.aecsWords.subarray(to, to + COMPRESS_DISTANCES.count));
+          for (let i = 0; i < COMPRESS_LITERALS.count; i++) work.codes.literals[i] = work.aecsWords[COMPRESS_LITERALS.offset / 4 + i]!;
+          for (let i = 0; i < COMPRESS_DISTANCES.count; i++) work.codes.distances[i] = work.aecsWords[COMPRESS_DISTANCES.offset / 4 + i]!;
           deflate.setCodes(work.codes.literals, work.codes.distances);
         }
         deflate.counting = counts(op) || headerOf(op) !== 0;
@@ -251,7 +249,7 @@ function keepBits(work: Work): boolean {
   const bits = 8 * deflate.outputEnd + deflate.partialBits;
   if (bits > ACCUMULATOR_BITS) return false;
   aecs.fill(0, offset, offset + bytes);
-  aecs.set(deflate.output.subarray(0, deflate.outputEnd), offset);
+  for (let i = 0; i < deflate.outputEnd; i++) aecs[offset + i] = deflate.output[i]!;
   if (deflate.partialBits > 0) aecs[offset + deflate.outputEnd] = deflate.partial;
   CompressAecs.set.accumulatorBits(work.aecsWords, 0, bits);
   return true;

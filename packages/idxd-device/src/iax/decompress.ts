@@ -13,7 +13,7 @@ import {
   IaxFlag,
   IaxStatus,
 } from '../spec/iax.js';
-import { type Kept, loadDecompress, saveDecompress } from './aecs.js';
+import { loadDecompress, saveDecompress } from './aecs.js';
 import { turn16 } from './compress.js';
 import { Halt } from './inflate.js';
 import { noOverlapOf } from './overlap.js';
@@ -67,7 +67,7 @@ export function beginDecompress(work: Work, io: Io, op: Op): number {
     const { get } = DecompressAecs;
     work.seed(get.crc(work.aecsWords, 0), get.xorChecksum(work.aecsWords, 0));
     work.drop = get.dropBytes(work.aecsWords, 0);
-    const kept: Kept = { hold: 0, bits: 0, bytes: work.one.bytes, at: 0, end: 0 };
+    const { kept } = work;
     const history = loadDecompress(work.aecs, work.aecsWords, source2Size(op), work.inflate, kept, work.plain);
     if (history < 0) return NOT_YET + work.fail(op, AnalyticsError.aecs);
     work.history = work.plainFrom = work.plainTo = history;
@@ -214,7 +214,11 @@ function saveState(work: Work): boolean {
   const { one, inflate, aecs, aecsWords } = work;
   // Whole bytes that were not used go back to the source, unless there is nothing after them.
   const keeps = work.stage === Stage.finish && !work.ended;
-  const kept: Kept = { hold: inflate.hold, bits: inflate.bits, bytes: one.bytes, at: one.at, end: keeps ? one.end : one.at };
+  const { kept } = work;
+  kept.hold = inflate.hold;
+  kept.bits = inflate.bits;
+  kept.at = one.at;
+  kept.end = keeps ? one.end : one.at;
   DecompressAecs.set.crc(aecsWords, 0, ~work.crc);
   DecompressAecs.set.xorChecksum(aecsWords, 0, work.xor);
   return saveDecompress(aecs, aecsWords, inflate, kept, work.plain, work.plainTo, work.history, work.ended);

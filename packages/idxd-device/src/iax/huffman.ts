@@ -58,18 +58,19 @@ export function codeLengths(counts: ArrayLike<number>, limit: number, lengths: U
   let n = 0;
   for (let i = 0; i < lengths.length; i++) if (counts[i]! > 0) leaves[n++] = counts[i]! * SYMBOLS + i;
   for (let i = 0; n < 2; i++) if (counts[i]! === 0) leaves[n++] = i;
-  const used = n === leaves.length ? leaves : leaves.subarray(0, n);
-  used.sort();
+  leaves.fill(Number.POSITIVE_INFINITY, n);
+  leaves.sort();
   // Of each length, shortest last: the symbols, and packages of two of the length below it, by weight.
   let count = 0;
   for (let level = 0; level < limit; level++) {
-    const [below, list] = level & 1 ? weights : [weights[1], weights[0]];
+    const below = weights[(level + 1) & 1]!;
+    const list = weights[level & 1]!;
     const packages = count >> 1;
     const flags = level * LIST;
     count = n + packages;
     for (let i = 0, leaf = 0, pair = 0; i < count; i++) {
       const whole = pair < packages ? below[2 * pair]! + below[2 * pair + 1]! : Number.POSITIVE_INFINITY;
-      const weight = leaf < n ? Math.floor(used[leaf]! / SYMBOLS) : Number.POSITIVE_INFINITY;
+      const weight = leaf < n ? Math.floor(leaves[leaf]! / SYMBOLS) : Number.POSITIVE_INFINITY;
       const takesLeaf = weight <= whole && leaf < n;
       isLeaf[flags + i] = takesLeaf ? 1 : 0;
       list[i] = takesLeaf ? weight : whole;
@@ -80,7 +81,7 @@ export function codeLengths(counts: ArrayLike<number>, limit: number, lengths: U
   // Back again: what the cheapest 2n - 2 of the last list consist of. A symbol's length is how often it is in there.
   for (let level = limit - 1, most = 2 * n - 2; level >= 0; level--) {
     let leaf = 0;
-    for (let i = 0; i < most; i++) if (isLeaf[level * LIST + i]) lengths[used[leaf++]! % SYMBOLS]!++;
+    for (let i = 0; i < most; i++) if (isLeaf[level * LIST + i]) lengths[leaves[leaf++]! % SYMBOLS]!++;
     most = 2 * (most - leaf);
   }
 }

@@ -64,6 +64,7 @@ class Decoder {
   readonly from = new Uint16Array(MAX_CODE + 1);
   readonly symbols = new Uint16Array(FIXED_LITERAL_SYMBOLS);
   readonly lengths = new Uint8Array(FIXED_LITERAL_SYMBOLS);
+  readonly #next = new Uint16Array(MAX_CODE + 1);
   readonly #entry: (symbol: number) => number;
 
   constructor(entry: (symbol: number) => number) {
@@ -73,15 +74,15 @@ class Decoder {
   entry(symbol: number): number {
     return this.#entry(symbol);
   }
-  /** From the lengths of `n` codes; false when there are more codes than lengths allow. Codes may be missing. */
-  build(lengths: Uint8Array, n: number): boolean {
+  /** From the lengths of `n` codes, of which the first is at `at`; false when there are more codes than lengths allow. Codes may be missing. */
+  build(lengths: Uint8Array, n: number, at = 0): boolean {
     const { count, first, from, symbols, root } = this;
     count.fill(0);
     root.fill(0);
     this.lengths.fill(0);
     for (let i = 0; i < n; i++) {
-      this.lengths[i] = lengths[i]!;
-      count[lengths[i]!]!++;
+      this.lengths[i] = lengths[at + i]!;
+      count[lengths[at + i]!]!++;
     }
     count[0] = 0;
     let code = 0;
@@ -94,9 +95,10 @@ class Decoder {
       place += count[width]!;
       if (code > 1 << width) return false;
     }
-    const next = new Uint16Array(from);
+    const next = this.#next;
+    for (let width = 0; width <= MAX_CODE; width++) next[width] = from[width]!;
     for (let i = 0; i < n; i++) {
-      const width = lengths[i]!;
+      const width = lengths[at + i]!;
       if (width === 0) continue;
       const index = next[width]!++;
       symbols[index] = i;
@@ -247,15 +249,18 @@ export class Inflate {
   #header(input: Uint8Array, end: number, ignored: number): number {
     const { at, hold, bits } = this;
     this.#take = this.available(end, ignored);
-    const again = (): number => {
+    const answer = this.#headerFrom(input);
+    if (answer === Halt.input) {
       this.at = at;
       this.hold = hold;
       this.bits = bits;
-      return Halt.input;
-    };
+    }
+    return answer;
+  }
+  #headerFrom(input: Uint8Array): number {
     const final = this.#bitsOf(input, 1);
     const type = this.#bitsOf(input, 2);
-    if (type < 0) return again();
+    if (type < 0) return Halt.input;
     if (type === Block.reserved) return this.#fail(InflateError.blockType);
     if (type === Block.stored) {
       this.#take -= this.bits & 7;
@@ -263,7 +268,7 @@ export class Inflate {
       this.bits -= this.bits & 7;
       const length = this.#bitsOf(input, 16);
       const check = this.#bitsOf(input, 16);
-      if (check < 0) return again();
+      if (check < 0) return Halt.input;
       if (length !== (~check & 0xffff)) return this.#fail(InflateError.storedLength);
       this.storedLeft = length;
       this.phase = Phase.stored;
@@ -276,8 +281,7 @@ export class Inflate {
         this.#fixed = true;
       } else {
         const answer = this.#codes(input);
-        if (answer === Halt.input) return again();
-        if (answer === Halt.error) return answer;
+        if (answer !== Halt.endOfBlock) return answer;
         this.#fixed = false;
       }
       this.phase = Phase.body;
@@ -325,7 +329,7 @@ export class Inflate {
     for (let i = 0; i < literals; i++) any |= lengths[i]!;
     if (any === 0) return this.#fail(InflateError.noLiteralCode);
     if (!this.literals.build(lengths, literals)) return this.#fail(InflateError.literalLengths);
-    if (!this.distances.build(lengths.subarray(literals, total), distances)) return this.#fail(InflateError.distanceLengths);
+    if (!this.distances.build(lengths, distances, literals)) return this.#fail(InflateError.distanceLengths);
     return Halt.endOfBlock;
   }
   /** One code of the code lengths; -1: there are too few bits, -2: there is no such code. */

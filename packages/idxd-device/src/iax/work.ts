@@ -6,6 +6,7 @@ import type { Io, Op } from '../op.js';
 import { blocked, Step } from '../op.js';
 import { acquireDestination, acquireSource } from '../operations/operation.js';
 import { AECS_ALIGN, DECOMPRESS_AECS_BYTES, IaxFlag, IaxStatus } from '../spec/iax.js';
+import type { Kept } from './aecs.js';
 import { crc32, xor16 } from './checksum.js';
 import { Crc64 } from './crc64.js';
 import { Deflate } from './deflate.js';
@@ -58,6 +59,8 @@ export class Work {
   readonly oneWords = new Uint32Array(this.one.bytes.buffer);
   readonly two = new Input(SECOND_BYTES);
   readonly out: Sink = { bytes: new Uint8Array(OUTPUT_BYTES + BEHIND), end: 0, limit: OUTPUT_BYTES };
+  /** Bits of source 1 on their way from or to AECS. */
+  readonly kept: Kept = { hold: 0, bits: 0, bytes: this.one.bytes, at: 0, end: 0 };
   readonly aecs = new Uint8Array(DECOMPRESS_AECS_BYTES);
   readonly aecsWords = new Uint32Array(this.aecs.buffer);
   /** Plain bytes of decompression: the history, then what is new; and as words, for the CRC. */
