@@ -7,21 +7,24 @@
 #define SIOV_EXEC_WIRE_H
 #include <stdint.h>
 
-#define SIOV_VERSION 1
+#define SIOV_VERSION 2
 #define SIOV_SLOTS 256
 #define SIOV_REGIONS 64
 #define SIOV_PAYLOAD 4096 /* of one request, at most: a path */
+/* Directories that are ours alone. */
+#define SIOV_OPAQUE {"/sys/bus/dsa", "/dev/dsa", "/dev/iax", 0}
 
 enum siov_op {
-	SIOV_HELLO = 1, /* args: version, ticks a millisecond; reply: ring number, server's pid */
+	SIOV_HELLO = 1, /* args: version; reply: result is the server's pid, arg 0 its descriptor of the ring's memory */
 	SIOV_OPEN,	/* payload: path; args: flags; reply: file id, kind ('c' or 'a'), rdev */
 	SIOV_SYNC,	/* answered when everything that this process closed or wrote before has happened; file: forget this one, never connected */
 	SIOV_IOCTL,	/* args: number, argument */
-	SIOV_MMAP,	/* args: address, length, prot, flags, offset; reply: result is the region's number; arg 0: do not inherit */
+	SIOV_MMAP,	/* args: address, length, prot, flags, offset; reply: arg 0: do not inherit */
 	SIOV_MUNMAP,	/* args: address, length */
 	SIOV_READ,	/* args: address, length, offset (all ones: the file's position) */
 	SIOV_WRITE,	/* the same */
 	SIOV_WAKE,	/* not answered: there is something in the ring */
+	SIOV_TRAP,	/* args: address of the ucontext_t, faulting address or 0; reply: an answer; registers in the context are as after the instruction */
 };
 
 struct siov_request {
@@ -33,13 +36,13 @@ struct siov_request {
 
 struct siov_reply {
 	int64_t result; /* or -errno */
-	uint64_t args[3];
+	uint64_t args[2];
 };
 
-enum siov_kind { SIOV_MOVDIR64B = 1, SIOV_ENQCMD, SIOV_LOAD, SIOV_STORE };
+enum siov_kind { SIOV_MOVDIR64B = 1, SIOV_ENQCMD };
 enum siov_status { SIOV_EMPTY = 0, SIOV_WAITS, SIOV_ANSWERED };
-/* Answers of ENQCMD and LOAD. */
-enum siov_answer { SIOV_DONE = 0, SIOV_RETRY = 1, SIOV_BUS_ERROR = 2, SIOV_PROTECTION = 3 };
+/* Answers to instructions; NOT_OURS: nothing was done. */
+enum siov_answer { SIOV_DONE = 0, SIOV_RETRY, SIOV_BUS_ERROR, SIOV_PROTECTION, SIOV_NOT_OURS };
 
 struct siov_slot {
 	uint32_t sequence; /* position: free; position + 1: filled */
@@ -47,21 +50,23 @@ struct siov_slot {
 	uint32_t status;
 	uint32_t answer;
 	uint64_t address;
-	uint32_t width; /* of LOAD and STORE, in bytes */
-	uint32_t unused;
-	uint64_t value; /* of LOAD and STORE */
-	uint64_t unused2[3];
+	uint64_t unused[5];
 	uint8_t data[64];
+};
+/* A mapping of a device. The server writes them; length 0: none. */
+struct siov_region {
+	uint64_t start, length;
+	uint64_t live; /* 1 while there is something behind it */
 };
 
 struct siov_ring {
 	uint32_t tail;	   /* next position to fill; many writers */
 	uint32_t sleeping; /* the server sleeps: wake it */
 	uint64_t traps;	   /* instructions that were carried out */
-	uint64_t ticks;	   /* of the time stamp counter, spent in that */
+	uint64_t ns;	   /* that it took */
 	uint64_t unused[5];
-	uint32_t live[SIOV_REGIONS]; /* by region: 1 while there is something behind it */
-	uint8_t unused2[4096 - 64 - 4 * SIOV_REGIONS];
+	struct siov_region regions[SIOV_REGIONS];
+	uint8_t unused2[4096 - 64 - 24 * SIOV_REGIONS];
 	struct siov_slot slots[SIOV_SLOTS];
 };
 #endif

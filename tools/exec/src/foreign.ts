@@ -9,6 +9,7 @@ import { DmaAccess, TlpStatus } from '@siov/layout/pcie';
 import { Errno } from '@siov/layout/uapi';
 import type { Backing, Mm, MmuNotifier, VmArea } from '@siov/vfs';
 import type { Native, NativeBytes } from './native.js';
+import { REGIONS } from './wire.js';
 
 /** Root frames of processes: where no host has memory. */
 const FIRST_ROOT = 0x4000_0000;
@@ -164,10 +165,16 @@ export class ForeignMemory implements ForeignProcesses {
   }
 }
 
+/** A mapping of a device's file, in bytes; `region`: its number among those of the process. */
+export interface MappedRegion {
+  readonly region: number;
+  readonly start: number;
+  readonly length: number;
+}
 /** Portals that a process has mapped, as its ring shows them. */
 export interface ForeignPortals {
-  /** A mapping has frames behind it, or none any more. */
-  live(region: number, live: boolean): void;
+  /** A mapping came, has frames behind it or none any more, or went (length 0). */
+  show(region: MappedRegion, live: boolean): void;
 }
 
 /** One mapping of a device's file. */
@@ -184,6 +191,7 @@ class Area implements VmArea {
   readonly flags: number;
   readonly region: number;
   readonly #portals: ForeignPortals;
+  #gone = false;
   constructor(start: number, length: number, offset: number, prot: number, flags: number, region: number, portals: ForeignPortals) {
     this.start = start;
     this.length = length;
@@ -195,11 +203,17 @@ class Area implements VmArea {
   }
   insert(pageIndex: number, frame: number): void {
     this.frames.set(pageIndex, frame);
-    this.#portals.live(this.region, true);
+    this.#portals.show(this, true);
   }
   zap(): void {
     this.frames.clear();
-    this.#portals.live(this.region, false);
+    if (!this.#gone) this.#portals.show(this, false);
+  }
+  /** It is no mapping any more, whatever its file still does with it. */
+  end(): void {
+    this.zap();
+    this.#gone = true;
+    this.#portals.show({ region: this.region, start: this.start, length: 0 }, false);
   }
 }
 
@@ -324,7 +338,10 @@ export class ForeignMm implements Mm {
     const area = new Area(address, length, offset, prot, flags, this.#freeRegion(), this.#portals);
     if (area.region < 0) return -Errno.ENOMEM;
     const error = backing.map(area);
-    if (error < 0) return error;
+    if (error < 0) {
+      area.end();
+      return error;
+    }
     this.areas.push(area);
     return address;
   }
@@ -334,12 +351,12 @@ export class ForeignMm implements Mm {
     return 0;
   }
   #freeRegion(): number {
-    for (let region = 0; region < 64; region++) if (!this.areas.some((area) => area.region === region)) return region;
+    for (let region = 0; region < REGIONS; region++) if (!this.areas.some((area) => area.region === region)) return region;
     return -1;
   }
   #remove(area: Area): void {
     this.areas.splice(this.areas.indexOf(area), 1);
-    area.zap();
+    area.end();
     area.onClose?.();
   }
   areaAt(address: number): Area | undefined {

@@ -30,13 +30,18 @@ const AF_UNIX = 1;
 const SOCK = { stream: 1, seqpacket: 5, nonblock: 0o4000, cloexec: 0o2000000 };
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+/** asm-generic/socket.h, since Linux 6.5. */
+const SO_PEERPIDFD = 77;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const PROT_RW = 3;
 const MAP = { shared: 1, private: 2, anonymous: 0x20, noreserve: 0x4000 };
+const MFD = { cloexec: 1, sealing: 2 };
+const F_ADD_SEALS = 1033;
+const SEAL = { seal: 1, shrink: 2, grow: 4 };
 const EPOLLIN = 1;
 const EINTR = 4;
-const Sys = { futex: 202, pidfdOpen: 434 };
+const Sys = { futex: 202, pidfdSendSignal: 424, pidfdOpen: 434 };
 const FUTEX_WAKE = 1;
 /** linux/fs.h: _IOWR('f', 17, struct procmap_query), since Linux 6.11. */
 const PROCMAP_QUERY = 0xc068_6611;
@@ -44,6 +49,10 @@ const SUN_PATH = 108;
 const EVENTS = 64;
 const At = { address: 0, length: 128, credentials: 144, event: 160, local: 192, remote: 208, query: 256, events: 512, size: 4096 } as const;
 
+/** Memory that a program may map by a descriptor of ours. */
+export interface SharedMemory extends NativeBytes {
+  readonly fd: number;
+}
 /** Memory outside of V8's heap, at an address that stays. */
 export interface NativeBytes {
   readonly address: number;
@@ -70,6 +79,9 @@ export class Native {
     this.#calls = {
       mmap: libc.func('intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
       munmap: libc.func('int munmap(uintptr_t, size_t)'),
+      memfd_create: libc.func('int memfd_create(const uint8_t *, uint)'),
+      ftruncate: libc.func('int ftruncate(int, int64_t)'),
+      fcntl: libc.func('int fcntl(int, int, long)'),
       socket: libc.func('int socket(int, int, int)'),
       bind: libc.func('int bind(int, uintptr_t, uint)'),
       listen: libc.func('int listen(int, int)'),
@@ -116,13 +128,18 @@ export class Native {
   allocate(bytes: number): NativeBytes {
     return this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.private | MAP.anonymous | MAP.noreserve, -1, 0)), bytes);
   }
-  /** A file's bytes, shared with whoever maps it. */
-  share(fd: number, bytes: number): NativeBytes {
-    return this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.shared, fd, 0)), bytes);
+  /** Zeroed memory that whoever opens its descriptor shares, and that nobody can take bytes from. man 2 memfd_create. */
+  share(bytes: number): SharedMemory {
+    const name = Buffer.from('siov-ring\0');
+    const fd = this.#must('memfd_create', this.#calls.memfd_create(name, MFD.cloexec | MFD.sealing));
+    this.#must('ftruncate', this.#calls.ftruncate(fd, bytes));
+    this.#must('fcntl', this.#calls.fcntl(fd, F_ADD_SEALS, SEAL.seal | SEAL.shrink | SEAL.grow));
+    return { ...this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.shared, fd, 0)), bytes), fd };
   }
   /** Nobody may look at its bytes any more. */
-  unshare(memory: NativeBytes): void {
+  unshare(memory: SharedMemory): void {
     this.#calls.munmap(memory.address, memory.bytes.length);
+    this.#calls.close(memory.fd);
   }
   /** Wakes all who wait for a word in shared memory. */
   wake(address: number): void {
@@ -174,6 +191,17 @@ export class Native {
   /** A descriptor that becomes readable when the process ends; -errno. */
   pidfd(pid: number): number {
     return this.#answer(this.#calls.syscall(Sys.pidfdOpen, pid, 0, 0, 0, 0, 0));
+  }
+  /** The same of the process that connected. Kernels before 6.5 know it by its number alone, which may be another's by now. */
+  peerPidfd(fd: number, pid: number): number {
+    const { address } = this.#arena;
+    this.#data.setUint32(At.length, 4, true);
+    if (this.#calls.getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, address + At.credentials, address + At.length) < 0) return this.pidfd(pid);
+    return this.#data.getInt32(At.credentials, true);
+  }
+  /** Whether the process still has its number. man 2 pidfd_send_signal. */
+  lives(pidfd: number): boolean {
+    return this.#calls.syscall(Sys.pidfdSendSignal, pidfd, 0, 0, 0, 0, 0) === 0;
   }
 
   // --- waiting

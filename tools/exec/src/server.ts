@@ -4,16 +4,18 @@
  * thread does everything: while there is work it looks at the rings, otherwise it sleeps in epoll.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Errno, MapFlag, Open, PENDING, Poll } from '@siov/layout/uapi';
 import type { Program, UserTask } from '@siov/vfs';
+import { emulate } from './emulate.js';
+import type { ForeignMm } from './foreign.js';
 import { type Machine, nodesOf } from './machine.js';
 import type { Native, NativeBytes } from './native.js';
-import { newRing, type ServedFile, Session } from './session.js';
+import { type ServedFile, Session } from './session.js';
 import { sweep, Tree } from './tree.js';
-import { Answer, Kind, Op, PAYLOAD, POSITION, Reply, Request, Ring, Slot, VERSION } from './wire.js';
+import { Answer, Kind, OPAQUE, Op, PAYLOAD, POSITION, Reply, Request, Ring, SLOTS, Slot, VERSION } from './wire.js';
 
 /** How long the server looks at rings after the last work, before it sleeps, in milliseconds. */
 const SPIN_MS = 0.3;
@@ -23,9 +25,15 @@ const NAP_MS = 20;
 const SLICE_MS = 4;
 const HASTE_MS = 20;
 const PREFIX = 'siov-exec-';
+/** A device as the physical address map has it. */
+type Device = NonNullable<ReturnType<Machine['host']['memory']['regionOf']>>['device'];
 const idle: Program = { step: () => 'wait' };
-/** Directories that are ours alone. */
-const OPAQUE = ['/sys/bus/dsa', '/dev/dsa', '/dev/iax'];
+/** sys/ucontext.h, ucontext_t on x86-64: `gregs`, of which the first 18 are rip, flags and before; the pointer to the floating-point state. */
+const Context = { gregs: 40, words: 18, fpregs: 224 } as const;
+/** struct _libc_fpstate: the low halves of vector registers. */
+const XMM = 160;
+/** The longest instruction. */
+const CODE = 15;
 
 export interface ServerCounts {
   processes: number;
@@ -54,7 +62,8 @@ export class ExecServer {
   readonly #native: Native;
   readonly #options: ServerOptions;
   readonly #tree: Tree;
-  readonly #token = `siov-exec/${randomBytes(8).toString('hex')}`;
+  /** What names of handles begin with: the folder's own name, which nobody guesses. */
+  readonly #token: string;
   readonly #epoll: number;
   readonly #processes: number;
   readonly #handles: number;
@@ -73,7 +82,6 @@ export class ExecServer {
   readonly #out: NativeBytes;
   readonly #outData: DataView;
   readonly #packet = new Uint32Array(16);
-  #rings = 0;
   #nextFile = 1;
   #errors = 0;
   #closed = false;
@@ -86,10 +94,9 @@ export class ExecServer {
     this.#options = options;
     const base = options.folder ?? sharedFolder();
     sweep(base, PREFIX);
-    this.root = join(base, `${PREFIX}${process.pid}-${randomBytes(6).toString('hex')}`);
+    this.#token = `${PREFIX}${process.pid}-${randomBytes(8).toString('hex')}`;
+    this.root = join(base, this.#token);
     mkdirSync(this.root, { mode: 0o700 });
-    mkdirSync(join(this.root, 'ring'));
-    writeFileSync(join(this.root, 'names'), [this.#token, ...OPAQUE].join('\n'));
     const { kernel } = machine.host;
     this.#tree = new Tree(this.root, kernel.user.sysfs);
     this.#holder = kernel.user.spawn(idle, 'holder');
@@ -100,9 +107,10 @@ export class ExecServer {
     this.#epoll = native.epoll();
     this.#processes = native.listen(join(this.root, 'socket'), true);
     this.#handles = native.listen(join(this.root, 'files'), false);
+    for (const name of ['socket', 'files']) chmodSync(join(this.root, name), 0o600);
     native.watch(this.#epoll, this.#processes, this.#processes);
     native.watch(this.#epoll, this.#handles, this.#handles);
-    for (const path of ['/sys/bus/dsa', '/dev/dsa', '/dev/iax']) mkdirSync(join(this.root, path), { recursive: true });
+    for (const path of OPAQUE) mkdirSync(join(this.root, path), { recursive: true });
     this.#sync();
   }
 
@@ -192,51 +200,98 @@ export class ExecServer {
     return any;
   }
 
+  /** Takes all that a process had stored by now. */
+  #posted(session: Session): void {
+    for (let at = session.next(), n = 0; at >= 0 && n < SLOTS; at = session.next(), n++) this.#access(session, at);
+  }
   #access(session: Session, at: number): void {
     const { words, mm } = session;
     const { counts } = this;
     const kind = words[at + Slot.kind / 4];
-    const address = words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32;
+    const { device, offset } = this.#behind(session, words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32);
+    if (kind !== Kind.enqcmd) {
+      counts.movdir64b++;
+      if (offset % 64 === 0) device?.movdir64b?.(offset, this.#copy(words, at), 0);
+      session.take(at);
+      return;
+    }
+    counts.enqcmd++;
+    const packet = this.#copy(words, at);
+    let answer: number = Answer.busError;
+    if (mm.pasid < 0) answer = Answer.protection;
+    else if (device?.enqcmd && offset % 64 === 0) {
+      packet[0] = mm.pasid;
+      answer = this.#options.refuse?.() || device.enqcmd(offset, packet, 0) !== 0 ? Answer.retry : Answer.done;
+      if (answer === Answer.retry) counts.retries++;
+    }
+    session.answer(at, answer);
+  }
+  /** The device whose page a process has at an address, and where in it. */
+  #behind({ mm }: Session, address: number): { readonly device: Device; readonly offset: number } {
     const frame = mm.frameOf(address);
     const region = frame < 0 ? undefined : this.machine.host.memory.regionOf(frame);
-    const device = region?.device;
-    const offset = region && device ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0;
-    if (kind === Kind.movdir64b) {
-      counts.movdir64b++;
-      if (device && offset % 64 === 0) device.movdir64b?.(offset, this.#copy(words, at), 0);
-      session.take(at);
-    } else if (kind === Kind.enqcmd) {
-      counts.enqcmd++;
-      const packet = this.#copy(words, at);
-      let answer: number = Answer.busError;
-      if (mm.pasid < 0) answer = Answer.protection;
-      else if (device?.enqcmd && offset % 64 === 0) {
-        packet[0] = mm.pasid;
-        answer = this.#options.refuse?.() || device.enqcmd(offset, packet, 0) !== 0 ? Answer.retry : Answer.done;
-        if (answer === Answer.retry) counts.retries++;
-      }
-      session.answer(at, answer);
-    } else if (kind === Kind.load) {
-      counts.loads++;
-      const width = words[at + Slot.width / 4]!;
-      let value = 0n;
-      if (device)
-        for (let done = 0; done < Math.min(width, 8); done += 4) value |= BigInt(device.read(offset + done, Math.min(4, width))) << BigInt(done * 8);
-      session.answer(at, device ? Answer.done : Answer.busError, value);
-    } else {
-      counts.stores++;
-      const width = words[at + Slot.width / 4]!;
-      const value = at + Slot.value / 4;
-      if (device && (width === 1 || width === 2)) device.write(offset, width, words[value]!);
-      else if (device) for (let done = 0; done < Math.min(width, 8); done += 4) device.write(offset + done, 4, words[value + done / 4]!);
-      session.take(at);
-    }
+    return { device: region?.device, offset: region ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0 };
   }
   #copy(words: Uint32Array, at: number): Uint32Array {
     const { data } = Slot;
     const packet = this.#packet;
     for (let i = 0; i < 16; i++) packet[i] = words[at + data / 4 + i]!;
     return packet;
+  }
+
+  /** An instruction that the shim does not know: its registers are in a ucontext_t of the program. `page`: what it wanted, or 0. */
+  #trap(session: Session, context: number, page: number): number {
+    const { mm } = session;
+    const { counts } = this;
+    const block = new Uint8Array(Context.words * 8);
+    const g = new BigUint64Array(block.buffer);
+    const pointer = new BigUint64Array(1);
+    if (mm.read(context + Context.gregs, block) < 0 || mm.read(context + Context.fpregs, new Uint8Array(pointer.buffer)) < 0) return Answer.notOurs;
+    const area = page === 0 ? undefined : mm.areaAt(page);
+    if (area && area.frames.size === 0) return Answer.busError;
+    const fits = (address: bigint, width: number): boolean =>
+      area !== undefined && address >= area.start && address + BigInt(width) <= area.start + area.length;
+    const xmm = (index: number): number => Number(pointer[0]!) + XMM + index * 16;
+    const word = new BigUint64Array(2);
+    const bytes = new Uint8Array(word.buffer);
+    const done = emulate(this.#code(mm, Number(g[16])), g, {
+      load: (address, width) => {
+        if (!fits(address, width)) {
+          word[0] = 0n;
+          return mm.read(Number(address), bytes.subarray(0, width)) < 0 ? undefined : word[0];
+        }
+        counts.loads++;
+        const { device, offset } = this.#behind(session, Number(address));
+        let value = 0n;
+        for (let at = 0; at < width; at += 4) value |= BigInt(device!.read(offset + at, Math.min(4, width)) >>> 0) << BigInt(at * 8);
+        return value;
+      },
+      store: (address, width, value) => {
+        if (!fits(address, width)) {
+          word[0] = value;
+          return mm.write(Number(address), bytes.subarray(0, width)) >= 0;
+        }
+        counts.stores++;
+        const { device, offset } = this.#behind(session, Number(address));
+        for (let at = 0; at < width; at += 4) device!.write(offset + at, Math.min(4, width), Number((value >> BigInt(at * 8)) & 0xffff_ffffn));
+        return true;
+      },
+      vector: (index) => (index < 16 && mm.read(xmm(index), bytes) >= 0 ? word[0]! | (word[1]! << 64n) : 0n),
+      setVector: (index, value) => {
+        word[0] = value & 0xffff_ffff_ffff_ffffn;
+        word[1] = value >> 64n;
+        if (index < 16) mm.write(xmm(index), bytes);
+      },
+    });
+    if (!done) return Answer.notOurs;
+    return mm.write(context + Context.gregs, block) < 0 ? Answer.notOurs : Answer.done;
+  }
+  /** The instruction's bytes, as far as there are any: the next page may be missing. */
+  #code(mm: ForeignMm, rip: number): Uint8Array {
+    const code = new Uint8Array(CODE);
+    const first = Math.min(CODE, 4096 - (rip % 4096));
+    if (mm.read(rip, code.subarray(0, first)) < 0) return code.subarray(0, 0);
+    return first === CODE || mm.read(rip + first, code.subarray(first)) >= 0 ? code : code.subarray(0, first);
   }
 
   // --- the device
@@ -354,33 +409,28 @@ export class ExecServer {
       reject();
       return;
     }
-    // The same number again: that process began another program.
+    const pidfd = native.peerPidfd(fd, pid);
+    // The same number again: that process began another program, or its number is another's now.
     for (const old of this.#sessions.filter((session) => session.pid === pid)) this.#end(old);
-    const pidfd = native.pidfd(pid);
-    if (pidfd < 0) {
-      reject();
-      return;
-    }
     let session: Session | undefined;
-    const mm = this.machine.foreign.attach(pid, { live: (number, on) => session && (session.live = { number, on }) });
-    if (!mm) {
-      native.close(pidfd);
+    const mm = pidfd < 0 ? undefined : this.machine.foreign.attach(pid, { show: (region, live) => session?.show(region, live) });
+    // Its files were opened by number: they are its own if it has lived until now.
+    if (!mm || !native.lives(pidfd)) {
+      mm?.exit();
+      if (pidfd >= 0) native.close(pidfd);
       reject();
       return;
     }
-    const number = this.#rings++;
-    const path = join(this.root, 'ring', String(number));
-    const memory = newRing(native, path);
+    const memory = native.share(Ring.size);
     const task = this.machine.host.kernel.user.spawn(idle, 'program', { mm, pid });
-    const ticksPerMs = Number(data.getBigUint64(Request.args + 8, true));
-    session = new Session(native, { memory, path, number }, { pid, connection: fd, pidfd, mm, task, ticksPerMs });
+    session = new Session(native, memory, { pid, connection: fd, pidfd, mm, task });
     this.#strangers.delete(fd);
     this.#sessions.push(session);
     this.#byToken.set(fd, session);
     this.#byToken.set(pidfd, session);
     native.watch(this.#epoll, pidfd, pidfd);
     this.counts.processes++;
-    this.#reply(session, number, process.pid);
+    this.#reply(session, process.pid, memory.fd);
   }
 
   #packets(session: Session, token: number): void {
@@ -426,14 +476,14 @@ export class ExecServer {
   #reply(session: Session, result: number | bigint, ...args: readonly number[]): void {
     const data = this.#outData;
     data.setBigInt64(Reply.result, BigInt(result), true);
-    for (let i = 0; i < 3; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
+    for (let i = 0; i < 2; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
     this.#native.send(session.connection, this.#out, Reply.size);
   }
 
   /** Everything that was closed or written before has happened. */
   #barrier(): void {
     this.#acceptHandles();
-    for (const session of this.#sessions) for (let at = session.next(); at >= 0; at = session.next()) this.#access(session, at);
+    for (const session of this.#sessions) this.#posted(session);
     this.#drain();
     for (const file of [...this.#bySocket.values()]) this.#stream(file);
   }
@@ -466,6 +516,14 @@ export class ExecServer {
       this.#dirty = true;
       this.#drain();
       this.#sync();
+      this.#reply(session, result);
+      return;
+    }
+    if (op === Op.trap) {
+      // What it stored before goes first.
+      this.#posted(session);
+      const result = this.#trap(session, number(0), number(1));
+      this.#drain();
       this.#reply(session, result);
       return;
     }
@@ -540,7 +598,7 @@ export class ExecServer {
         return;
       }
     this.#sync();
-    this.#reply(session, area.region, area.dontCopy ? 1 : 0);
+    this.#reply(session, 0, area.dontCopy ? 1 : 0);
   }
 
   /** A process's own descriptor of a file: it may have got the handle by fork or over a socket. */
@@ -568,7 +626,7 @@ export class ExecServer {
     const at = this.#sessions.indexOf(session);
     if (at < 0) return;
     // What it had posted is on its way to the device.
-    for (let slot = session.next(), n = 0; slot >= 0 && n < Ring.size; slot = session.next(), n++) this.#access(session, slot);
+    this.#posted(session);
     this.#drain();
     this.#sessions.splice(at, 1);
     for (const token of [session.connection, session.pidfd]) {

@@ -1,9 +1,8 @@
 /** One process (one address space of one) as the server knows it. */
-import { closeSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import type { UserTask } from '@siov/vfs';
-import type { ForeignMm } from './foreign.js';
-import type { Native, NativeBytes } from './native.js';
-import { Ring, SLOTS, Slot, SlotStatus } from './wire.js';
+import type { ForeignMm, MappedRegion } from './foreign.js';
+import type { Native, SharedMemory } from './native.js';
+import { Region, Ring, SLOTS, Slot, SlotStatus } from './wire.js';
 
 /** One open file of the simulated kernel. It lives while a handle of it lives anywhere, or a mapping. */
 export interface ServedFile {
@@ -31,36 +30,27 @@ export class Session {
   readonly pidfd: number;
   readonly mm: ForeignMm;
   readonly task: UserTask;
-  readonly number: number;
-  /** Ticks of the time stamp counter a millisecond, as the program measured them. */
-  readonly ticksPerMs: number;
   /** The ring as words. The program writes it at any time: nothing in it is believed. */
   readonly words: Uint32Array;
   readonly #ints: Int32Array;
   readonly #native: Native;
-  readonly #memory: NativeBytes;
-  readonly #path: string;
+  readonly #memory: SharedMemory;
+  #closed = false;
   /** Position of the next slot to take. */
   #head = 0;
 
-  constructor(
-    native: Native,
-    ring: { readonly memory: NativeBytes; readonly path: string; readonly number: number },
-    who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task' | 'ticksPerMs'>,
-  ) {
+  constructor(native: Native, memory: SharedMemory, who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task'>) {
     this.#native = native;
-    this.#memory = ring.memory;
-    this.#path = ring.path;
-    this.number = ring.number;
+    this.#memory = memory;
     this.pid = who.pid;
     this.connection = who.connection;
     this.pidfd = who.pidfd;
     this.mm = who.mm;
     this.task = who.task;
-    this.ticksPerMs = who.ticksPerMs;
-    const { bytes } = ring.memory;
+    const { bytes } = memory;
     this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     this.#ints = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    for (let i = 0; i < SLOTS; i++) this.words[FIRST + i * SLOT_WORDS] = i;
   }
 
   /** The word index of the next filled slot, or -1. */
@@ -74,11 +64,8 @@ export class Session {
     this.#head = (this.#head + 1) >>> 0;
   }
   /** The slot that `next` gave has an answer; the program frees it. */
-  answer(at: number, answer: number, value = 0n): void {
-    const { words } = this;
-    words[at + Slot.value / 4] = Number(value & 0xffff_ffffn);
-    words[at + Slot.value / 4 + 1] = Number(value >> 32n);
-    words[at + Slot.answer / 4] = answer;
+  answer(at: number, answer: number): void {
+    this.words[at + Slot.answer / 4] = answer;
     this.#head = (this.#head + 1) >>> 0;
     const status = at + Slot.status / 4;
     if (Atomics.exchange(this.#ints, status, SlotStatus.answered) === SlotStatus.waits) this.#native.wake(this.#memory.address + status * 4);
@@ -87,32 +74,26 @@ export class Session {
   set sleeping(on: boolean) {
     Atomics.store(this.#ints, Ring.sleeping / 4, on ? 1 : 0);
   }
-  set live(region: { readonly number: number; readonly on: boolean }) {
-    if (region.number >= 0) Atomics.store(this.#ints, Ring.live / 4 + region.number, region.on ? 1 : 0);
+  /** What the program sees of a mapping. An address space may end after its ring has gone. */
+  show({ region, start, length }: MappedRegion, live: boolean): void {
+    if (this.#closed) return;
+    const at = (Ring.regions + region * Region.size) / 4;
+    const { words } = this;
+    Atomics.store(this.#ints, at + Region.live / 4, live ? 1 : 0);
+    words[at] = start;
+    words[at + 1] = start / 2 ** 32;
+    words[at + Region.length / 4 + 1] = 0;
+    Atomics.store(this.#ints, at + Region.length / 4, length);
   }
   /** Instructions carried out, and the milliseconds that they took in the program. */
   get traps(): { readonly count: number; readonly ms: number } {
     const { words } = this;
     const of = (at: number): number => words[at / 4]! + words[at / 4 + 1]! * 2 ** 32;
-    return { count: of(Ring.traps), ms: this.ticksPerMs > 0 ? of(Ring.ticks) / this.ticksPerMs : 0 };
+    return { count: of(Ring.traps), ms: of(Ring.ns) / 1e6 };
   }
-  /** The ring's memory goes. */
+  /** The ring's memory goes: nothing of it may be asked for any more. */
   close(): void {
+    this.#closed = true;
     this.#native.unshare(this.#memory);
-    rmSync(this.#path, { force: true });
-  }
-}
-
-/** A new ring's file, mapped. */
-export function newRing(native: Native, path: string): NativeBytes {
-  const fd = openSync(path, 'wx+', 0o600);
-  try {
-    ftruncateSync(fd, Ring.size);
-    const memory = native.share(fd, Ring.size);
-    const words = new Uint32Array(memory.bytes.buffer, memory.bytes.byteOffset, memory.bytes.length / 4);
-    for (let i = 0; i < SLOTS; i++) words[FIRST + i * SLOT_WORDS] = i;
-    return memory;
-  } finally {
-    closeSync(fd);
   }
 }

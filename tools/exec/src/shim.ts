@@ -10,17 +10,18 @@ import { fileURLToPath } from 'node:url';
 export class ShimError extends Error {}
 
 const folder = fileURLToPath(new URL('../shim/', import.meta.url));
+const sources = ['server.c', 'paths.c', 'files.c', 'traps.c'];
 const flags = ['-O2', '-fPIC', '-shared', '-fvisibility=hidden', '-Wl,-z,now'];
 
 /** The path of the shared object. Throws ShimError. */
 export function compileShim(cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'siov', 'exec'), compiler = 'cc'): string {
   const hash = createHash('sha256').update(flags.join(' '));
-  for (const name of ['shim.c', 'wire.h']) hash.update(readFileSync(join(folder, name)));
+  for (const name of [...sources, 'shim.h', 'wire.h']) hash.update(readFileSync(join(folder, name)));
   const path = join(cache, `shim-${hash.digest('hex').slice(0, 16)}.so`);
   if (existsSync(path)) return path;
   mkdirSync(cache, { recursive: true });
   const made = `${path}.${process.pid}`;
-  const done = spawnSync(compiler, [...flags, '-o', made, join(folder, 'shim.c'), '-ldl', '-lpthread'], { encoding: 'utf8' });
+  const done = spawnSync(compiler, [...flags, '-o', made, ...sources.map((name) => join(folder, name)), '-ldl', '-lpthread'], { encoding: 'utf8' });
   if (done.error)
     throw new ShimError(
       `the shim is C and needs a compiler once: '${compiler}' does not start (${done.error.message}); on Debian: apt install gcc libc6-dev`,

@@ -9,7 +9,7 @@ import * as wire from '../src/wire.js';
 
 test('numbers, sizes and offsets are those of the header', (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'siov-wire-'));
-  const { Op, Kind, Slot, Ring, Request, Reply, SlotStatus, Answer } = wire;
+  const { Op, Kind, Slot, Ring, Region, Request, Reply, SlotStatus, Answer } = wire;
   const want: Record<string, number> = {
     SIOV_VERSION: wire.VERSION,
     SIOV_SLOTS: wire.SLOTS,
@@ -24,10 +24,9 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     SIOV_READ: Op.read,
     SIOV_WRITE: Op.write,
     SIOV_WAKE: Op.wake,
+    SIOV_TRAP: Op.trap,
     SIOV_MOVDIR64B: Kind.movdir64b,
     SIOV_ENQCMD: Kind.enqcmd,
-    SIOV_LOAD: Kind.load,
-    SIOV_STORE: Kind.store,
     SIOV_EMPTY: SlotStatus.empty,
     SIOV_WAITS: SlotStatus.waits,
     SIOV_ANSWERED: SlotStatus.answered,
@@ -35,12 +34,16 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     SIOV_RETRY: Answer.retry,
     SIOV_BUS_ERROR: Answer.busError,
     SIOV_PROTECTION: Answer.protection,
+    SIOV_NOT_OURS: Answer.notOurs,
   };
-  for (const [type, fields] of Object.entries({ request: Request, reply: Reply, slot: Slot, ring: Ring }))
+  for (const [type, fields] of Object.entries({ request: Request, reply: Reply, slot: Slot, region: Region, ring: Ring }))
     for (const [field, at] of Object.entries(fields))
       want[field === 'size' ? `sizeof(struct siov_${type})` : `offsetof(struct siov_${type}, ${field})`] = at;
   const lines = Object.keys(want).map((name) => `printf("%zu\\n", (size_t)(${name}));`);
-  writeFileSync(join(folder, 'a.c'), `#include <stddef.h>\n#include <stdio.h>\n#include "wire.h"\nint main(void) { ${lines.join('\n')} }\n`);
+  writeFileSync(
+    join(folder, 'a.c'),
+    `#include <stddef.h>\n#include <stdio.h>\n#include "wire.h"\nint main(void) { const char *const o[] = SIOV_OPAQUE; for (int i = 0; o[i]; i++) printf("%s ", o[i]); puts(""); ${lines.join('\n')} }\n`,
+  );
   const include = fileURLToPath(new URL('../shim', import.meta.url));
   const built = spawnSync('cc', ['-I', include, '-o', join(folder, 'a'), join(folder, 'a.c')], { encoding: 'utf8' });
   if (built.error) {
@@ -48,7 +51,8 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     context.skip();
   }
   expect(built.stderr).toBe('');
-  const got = spawnSync(join(folder, 'a'), { encoding: 'utf8' }).stdout.trim().split('\n').map(Number);
+  const [folders, ...got] = spawnSync(join(folder, 'a'), { encoding: 'utf8' }).stdout.trim().split('\n');
   rmSync(folder, { recursive: true });
-  expect(Object.fromEntries(Object.keys(want).map((name, i) => [name, got[i]]))).toEqual(want);
+  expect(Object.fromEntries(Object.keys(want).map((name, i) => [name, Number(got[i])]))).toEqual(want);
+  expect(folders!.trim().split(' ')).toEqual(wire.OPAQUE);
 });

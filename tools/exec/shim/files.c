@@ -1,0 +1,80 @@
+/* Descriptors that are handles, and mappings of them: each call goes to the server as it is. SPDX-License-Identifier: MIT */
+#include "shim.h"
+#include <stdarg.h>
+#include <sys/ioctl.h>
+
+/* A descriptor goes: when the call returns, the file behind it has been closed if it was the last. */
+#define CLOSING(fd, call)                                                                                                                      \
+	({                                                                                                                                     \
+		int ours = is_handle(fd, NULL);                                                                                                \
+		int result = call;                                                                                                             \
+		if (ours && result >= 0)                                                                                                       \
+			simple(SIOV_SYNC, 0, 0, 0, 0);                                                                                         \
+		result;                                                                                                                        \
+	})
+EXPORT int close(int fd) { return fd >= 0 && fd == last_socket ? (int)answer(-EBADF) : CLOSING(fd, REAL(close)(fd)); }
+EXPORT int dup2(int from, int to) { return CLOSING(from == to ? -1 : to, REAL(dup2)(from, to)); }
+EXPORT int dup3(int from, int to, int flags) { return CLOSING(to, REAL(dup3)(from, to, flags)); }
+EXPORT int fclose(FILE *file) { return CLOSING(file ? fileno(file) : -1, REAL(fclose)(file)); }
+EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	ssize_t result = REAL(recvmsg)(fd, message, flags);
+	if (result >= 0 && message->msg_controllen > 0)
+		handles = ready;
+	return result;
+}
+
+#define POSITION (~0ull)
+#define TRANSFER(op, offset, call)                                                                                                             \
+	({                                                                                                                                     \
+		struct handle file;                                                                                                            \
+		is_handle(fd, &file) ? answer(simple(op, file.id, (uint64_t)(uintptr_t)buffer, n, (uint64_t)(offset))) : call;                 \
+	})
+EXPORT ssize_t read(int fd, void *buffer, size_t n) { return TRANSFER(SIOV_READ, POSITION, REAL(read)(fd, buffer, n)); }
+EXPORT ssize_t write(int fd, const void *buffer, size_t n) { return TRANSFER(SIOV_WRITE, POSITION, REAL(write)(fd, buffer, n)); }
+EXPORT ssize_t pread(int fd, void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_READ, offset, REAL(pread)(fd, buffer, n, offset)); }
+EXPORT ssize_t pwrite(int fd, const void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_WRITE, offset, REAL(pwrite)(fd, buffer, n, offset)); }
+SAME(pread64, pread) SAME(pwrite64, pwrite)
+EXPORT int ioctl(int fd, unsigned long number, ...)
+{
+	struct handle file;
+	va_list list;
+	va_start(list, number);
+	uint64_t argument = va_arg(list, uint64_t);
+	va_end(list);
+	return is_handle(fd, &file) ? (int)answer(simple(SIOV_IOCTL, file.id, number, argument, 0)) : REAL(ioctl)(fd, number, argument);
+}
+
+/* A device's pages cannot be reached: every access traps. */
+static void *mapped(uint64_t file, void *address, size_t length, int prot, int flags, off_t offset)
+{
+	struct siov_reply reply = {0};
+	int fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+	long at = SYS(mmap, address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1);
+	if (at < 0 && at > -4096)
+		return (void *)answer(at);
+	struct siov_request map = {.op = SIOV_MMAP, .file = file, .args = {(uint64_t)at, length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset}};
+	long result = request(map, NULL, &reply);
+	if (result < 0) {
+		SYS(munmap, at, length);
+		return (void *)answer(result);
+	}
+	if (reply.args[0])
+		madvise((void *)at, length, MADV_DONTFORK);
+	return (void *)at;
+}
+EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	struct handle file;
+	if (flags & MAP_FIXED && region_of((uintptr_t)address, length))
+		simple(SIOV_MUNMAP, 0, (uint64_t)(uintptr_t)address, length, 0);
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && is_handle(fd, &file))
+		return mapped(file.id, address, length, prot, flags, offset);
+	return (void *)answer(SYS(mmap, address, length, prot, flags, fd, offset));
+}
+SAME(mmap64, mmap)
+EXPORT int munmap(void *address, size_t length)
+{
+	long result = region_of((uintptr_t)address, length) ? simple(SIOV_MUNMAP, 0, (uint64_t)(uintptr_t)address, length, 0) : 0;
+	return (int)answer(result < 0 && result != -EIO ? result : SYS(munmap, address, length));
+}
