@@ -102,7 +102,7 @@ export class Driver {
       }
     for (let slot = 0; slot < this.#depth; slot++) {
       this.#last = slot;
-      if (this.#client.poll(slot) === 0) this.#stack.wait(this.#done);
+      this.#stack.wait(this.#done);
     }
   }
 }

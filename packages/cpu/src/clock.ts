@@ -112,8 +112,16 @@ export class Clock {
   /** Runs events until the condition holds; false when none are left and it does not. For driver code, never for events. */
   wait(until: () => boolean): boolean {
     if (this.pumping) throw new ReentryError('wait');
-    while (!until()) if (!this.pump() && !this.idle()) return until();
+    while (!until()) if (!this.next()) return until();
     return true;
+  }
+  /** What `pump` does, or else `idle`, in one look at the heap. */
+  private next(): boolean {
+    if (this.works.length > 0) return this.pump();
+    if (this.size === 0) return false;
+    const due = this.due[this.heap[0]!]!;
+    if (due > this.time[0]!) this.time[0] = due;
+    return this.runEvents();
   }
 
   private before(a: number, b: number): boolean {

@@ -61,6 +61,7 @@ export class PciFunction implements RootFunction {
   // state
   readonly config = new Uint8Array(4096);
   readonly words = new Uint32Array(this.config.buffer);
+  #ats = false;
 
   constructor(options: FunctionOptions) {
     this.options = options;
@@ -81,8 +82,9 @@ export class PciFunction implements RootFunction {
   get privilegedEnabled(): boolean {
     return this.pasidEnabled && spec.Pasid.get.privilegedEnable(this.words, this.at.pasid / 4) === 1;
   }
+  /** Looked at for every descriptor: kept beside the register. */
   get atsEnabled(): boolean {
-    return this.at.ats !== 0 && spec.Ats.get.enable(this.words, this.at.ats / 4) === 1;
+    return this.#ats;
   }
   get priEnabled(): boolean {
     return this.at.pri !== 0 && spec.Pri.get.enable(this.words, this.at.pri / 4) === 1;
@@ -151,6 +153,7 @@ export class PciFunction implements RootFunction {
       const enable = spec.Pri.get.enable(this.words, pri);
       this.words[pri + 1] = (this.words[pri + 1]! & ~(1 << 24) & ~2) | (enable ? 0 : 1 << 24);
     }
+    this.#ats = this.at.ats !== 0 && spec.Ats.get.enable(this.words, this.at.ats / 4) === 1;
     this.#msixControl();
     this.decodeChanged();
     this.listener.configChanged?.();
@@ -159,6 +162,7 @@ export class PciFunction implements RootFunction {
   /** Clears all state of the function, as a write of Initiate Function Level Reset does. */
   functionLevelReset(): void {
     this.config.set(this.#reset);
+    this.#ats = false;
     this.msix?.reset();
     this.decodeChanged();
     this.listener.functionLevelReset?.();
