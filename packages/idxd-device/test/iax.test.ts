@@ -15,6 +15,7 @@ import {
   Crc64Flag,
   DECOMPRESS_AECS_BYTES,
   DecompressFlag,
+  decompressAecsBytes,
   EndProcessing,
   FILTER_AECS_BYTES,
   FilterAecs,
@@ -313,6 +314,19 @@ describe('decompress', () => {
       decompressFlags: decompressed,
     });
     expect(wide.execute(d)).toMatchObject({ status: 'success', crc: crc32(far) });
+    // Over two descriptors, AECS has to be as long as that; a shorter one takes 4 KiB of it along.
+    const half = stream.length >> 1;
+    const two = (bytes: number) => {
+      const aecs = { source2Low: 0x4000, source2Size: bytes };
+      const state = { ...aecs, decompressFlags: DecompressFlag.enable, maxDestinationSize: M, destinationLow: DST };
+      wide.put(SRC, stream.subarray(0, half));
+      wide.execute(wide.build(IaxOpcode.decompress, { ...state, flags: IaxFlag.writeAecs, source1Low: SRC, source1Size: half }));
+      wide.put(SRC, stream.subarray(half));
+      const rest = { source1Low: SRC, source1Size: stream.length - half, decompressFlags: decompressed };
+      return wide.execute(wide.build(IaxOpcode.decompress, { ...state, flags: IaxFlag.readAecs | IaxFlag.aecsSecond, ...rest }));
+    };
+    expect(two(decompressAecsBytes(32768))).toMatchObject({ status: 'success', crc: crc32(far) });
+    expect(two(DECOMPRESS_AECS_BYTES)).toMatchObject({ status: 'analyticsError', error: 'beforeStart' });
   });
   test('verification as iaa_crypto has it: no output, the same CRC', () => {
     const stream = deflateRawSync(text(9000), { windowBits: 12 });

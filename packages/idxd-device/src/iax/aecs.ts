@@ -11,6 +11,7 @@ import {
   DECOMPRESS_LENGTHS,
   DECOMPRESS_SYMBOLS,
   DecompressAecs,
+  decompressAecsBytes,
 } from '../spec/iax.js';
 import { DISTANCE_SYMBOLS, END_OF_BLOCK, FIXED_LITERAL_SYMBOLS, MAX_CODE } from './deflate-tables.js';
 import { type Inflate, Phase } from './inflate.js';
@@ -63,10 +64,17 @@ export interface Kept {
 }
 const MAX_KEPT = 8 * DECOMPRESS_INPUT.quadwords - 8;
 
-/** Puts the state into `aecs`; false when there are more bits of input than it takes. `plain` up to `to` has the history. */
+/** How much of a history AECS of so many bytes takes: the device's, 4 KiB of it, or none. */
+const ringBytes = (bytes: number, history: number): number => {
+  const ring = Math.max(history, DECOMPRESS_HISTORY.bytes);
+  return bytes >= decompressAecsBytes(ring) ? ring : bytes >= DECOMPRESS_AECS_BYTES ? DECOMPRESS_HISTORY.bytes : 0;
+};
+
+/** Puts the state into `size` bytes of `aecs`; false when there are more bits of input than it takes. `plain` up to `to` has the history. */
 export function saveDecompress(
   aecs: Uint8Array,
   words: Uint32Array,
+  size: number,
   inflate: Inflate,
   kept: Kept,
   plain: Uint8Array,
@@ -98,11 +106,13 @@ export function saveDecompress(
   set.matchDistance(words, 0, inflate.matchDistance & 0xffff);
   if (inflate.phase === Phase.body) saveCodes(aecs, words, inflate);
   // The history as a ring that begins at its oldest byte.
-  const kept4k = Math.min(history, DECOMPRESS_HISTORY.bytes);
-  aecs.fill(0, DECOMPRESS_HISTORY.offset, DECOMPRESS_HISTORY.offset + DECOMPRESS_HISTORY.bytes);
-  aecs.set(plain.subarray(to - kept4k, to), DECOMPRESS_HISTORY.offset);
-  set.historyWrite(words, 0, kept4k % DECOMPRESS_HISTORY.bytes);
-  set.historyFull(words, 0, kept4k === DECOMPRESS_HISTORY.bytes ? 1 : 0);
+  const ring = ringBytes(size, inflate.history);
+  if (ring === 0) return true;
+  const valid = Math.min(history, ring);
+  aecs.fill(0, DECOMPRESS_HISTORY.offset, DECOMPRESS_HISTORY.offset + ring);
+  aecs.set(plain.subarray(to - valid, to), DECOMPRESS_HISTORY.offset);
+  set.historyWrite(words, 0, valid % ring);
+  set.historyFull(words, 0, valid === ring ? 1 : 0);
   return true;
 }
 
@@ -161,8 +171,9 @@ export function loadDecompress(aecs: Uint8Array, words: Uint32Array, bytes: numb
   if (inflate.phase === Phase.body && !loadCodes(aecs, words, inflate)) return -1;
 
   let history = 0;
-  if (bytes >= DECOMPRESS_AECS_BYTES) {
-    const { offset, bytes: size } = DECOMPRESS_HISTORY;
+  const size = ringBytes(bytes, inflate.history);
+  if (size > 0) {
+    const { offset } = DECOMPRESS_HISTORY;
     const write = get.historyWrite(words, 0);
     const full = get.historyFull(words, 0);
     if (write > size) return -1;

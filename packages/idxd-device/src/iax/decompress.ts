@@ -4,15 +4,7 @@
  * largest output is none where output is suppressed.
  */
 import type { Io, Op } from '../op.js';
-import {
-  AnalyticsError,
-  DECOMPRESS_AECS_BYTES,
-  DECOMPRESS_AECS_SHORT_BYTES,
-  DecompressAecs,
-  DecompressFlag,
-  IaxFlag,
-  IaxStatus,
-} from '../spec/iax.js';
+import { AnalyticsError, DECOMPRESS_AECS_SHORT_BYTES, DecompressAecs, DecompressFlag, IaxFlag, IaxStatus } from '../spec/iax.js';
 import { loadDecompress, saveDecompress } from './aecs.js';
 import { turn16 } from './compress.js';
 import { Halt } from './inflate.js';
@@ -63,7 +55,7 @@ const ignored = (op: Op): number => {
 /** Reads AECS, if there is one, and prepares the stream. A step's answer when that did not go, else 0. */
 export function beginDecompress(work: Work, io: Io, op: Op): number {
   if (op.flags & IaxFlag.readAecs) {
-    if (!work.readAecs(io, op, DECOMPRESS_AECS_BYTES)) return NOT_YET + work.source2Blocked(io, op);
+    if (!work.readAecs(io, op, work.aecs.length)) return NOT_YET + work.source2Blocked(io, op);
     const { get } = DecompressAecs;
     work.seed(get.crc(work.aecsWords, 0), get.xorChecksum(work.aecsWords, 0));
     work.drop = get.dropBytes(work.aecsWords, 0);
@@ -190,11 +182,11 @@ export function stepDecompress(work: Work, io: Io, op: Op): number {
       default: {
         const overflow = work.stage === Stage.overflow;
         if (op.flags & (overflow ? BOTH_WRITES : IaxFlag.writeAecs)) {
-          if (!saveState(work)) {
+          if (!saveState(work, op)) {
             op.completed = consumed(work);
             return work.fail(op, AnalyticsError.headerTooBig);
           }
-          if (!work.writeAecs(io, op, DECOMPRESS_AECS_BYTES)) return work.source2Blocked(io, op, 1);
+          if (!work.writeAecs(io, op, work.aecs.length)) return work.source2Blocked(io, op, 1);
         }
         op.completed = consumed(work);
         work.report(op, 0);
@@ -210,7 +202,7 @@ function consumed(work: Work): number {
   const { one } = work;
   return work.ended || !one.last || work.stage === Stage.overflow || work.inflate.error !== 0 ? work.read - (one.end - one.at) - work.odd : work.read;
 }
-function saveState(work: Work): boolean {
+function saveState(work: Work, op: Op): boolean {
   const { one, inflate, aecs, aecsWords } = work;
   // Whole bytes that were not used go back to the source, unless there is nothing after them.
   const keeps = work.stage === Stage.finish && !work.ended;
@@ -221,5 +213,5 @@ function saveState(work: Work): boolean {
   kept.end = keeps ? one.end : one.at;
   DecompressAecs.set.crc(aecsWords, 0, ~work.crc);
   DecompressAecs.set.xorChecksum(aecsWords, 0, work.xor);
-  return saveDecompress(aecs, aecsWords, inflate, kept, work.plain, work.plainTo, work.history, work.ended);
+  return saveDecompress(aecs, aecsWords, source2Size(op), inflate, kept, work.plain, work.plainTo, work.history, work.ended);
 }

@@ -5,7 +5,7 @@
 import type { Io, Op } from '../op.js';
 import { blocked, Step } from '../op.js';
 import { acquireDestination, acquireSource } from '../operations/operation.js';
-import { AECS_ALIGN, DECOMPRESS_AECS_BYTES, IaxFlag, IaxStatus } from '../spec/iax.js';
+import { AECS_ALIGN, decompressAecsBytes, IaxFlag, IaxStatus } from '../spec/iax.js';
 import type { Kept } from './aecs.js';
 import { crc32, xor16 } from './checksum.js';
 import { Crc64 } from './crc64.js';
@@ -61,8 +61,8 @@ export class Work {
   readonly out: Sink = { bytes: new Uint8Array(OUTPUT_BYTES + BEHIND), end: 0, limit: OUTPUT_BYTES };
   /** Bits of source 1 on their way from or to AECS. */
   readonly kept: Kept = { hold: 0, bits: 0, bytes: this.one.bytes, at: 0, end: 0 };
-  readonly aecs = new Uint8Array(DECOMPRESS_AECS_BYTES);
-  readonly aecsWords = new Uint32Array(this.aecs.buffer);
+  readonly aecs: Uint8Array;
+  readonly aecsWords: Uint32Array;
   /** Plain bytes of decompression: the history, then what is new; and as words, for the CRC. */
   readonly plain: Uint8Array;
   readonly plainWords: Uint32Array;
@@ -101,7 +101,9 @@ export class Work {
   ended = false;
 
   constructor(history: number) {
-    this.plain = new Uint8Array(Math.max(history, DECOMPRESS_AECS_BYTES) + PLAIN_BYTES + BEHIND);
+    this.aecs = new Uint8Array(decompressAecsBytes(history));
+    this.aecsWords = new Uint32Array(this.aecs.buffer);
+    this.plain = new Uint8Array(this.aecs.length + PLAIN_BYTES + BEHIND);
     this.plainWords = new Uint32Array(this.plain.buffer);
     this.plainSource = { bytes: this.plain, at: 0, end: 0, last: false };
     this.inflate = new Inflate({ history });

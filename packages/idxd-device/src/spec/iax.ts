@@ -349,6 +349,8 @@ export const DECOMPRESS_SYMBOLS = 0x328;
 export const DECOMPRESS_LENGTHS = { offset: 0x230, count: 31 } as const;
 export const DECOMPRESS_DISTANCES = { offset: 0x240, count: 30 } as const;
 export const DECOMPRESS_HISTORY = { offset: 0x4e8, bytes: 4096 } as const;
+/** For a device with another history. unconfirmed: that a longer one only makes AECS longer; the field of its write position has room for 32 KiB. */
+export const decompressAecsBytes = (history: number): number => DECOMPRESS_AECS_BYTES + Math.max(0, history - DECOMPRESS_HISTORY.bytes);
 
 /** Capabilities of IAX from 2.0 on. Linux drivers/dma/idxd/registers.h, union iaa_cap_reg. */
 export const IAACAP_OFFSET = 0x180;
