@@ -2,7 +2,9 @@
  * The IOTLB: results of whole translations by 4 KiB, 2 MiB and 1 GiB page. First-stage and nested results carry domain id and PASID in
  * their tag, second-stage results the domain id alone. VT-d, "IOTLB".
  *
- * Entry: [address low | page size class, address high, PASID or -1, domain id, first frame of the page, rights, 0, 0].
+ * Entry: [address low | page size class, address high, PASID or -1, domain id, first frame of the page, rights, run, version]. Of a 4 KiB page, `run`
+ * is how many pages behind it are known to have entries of the same rights and the frames behind its own, and whether the one after them is known to
+ * have another frame; good as long as the cache's `version` is the entry's.
  */
 import { TagCache } from './cache.js';
 
@@ -21,6 +23,10 @@ export const Right = {
 } as const;
 export const FRAME = 4;
 export const RIGHTS = 5;
+export const RUN = 6;
+export const VERSION = 7;
+/** In `run`: the page behind the run has another frame. */
+export const RUN_ENDS = 1 << 30;
 /** Tag of results that no PASID selects. */
 export const ANY_PASID = -1;
 
@@ -35,6 +41,8 @@ export class Iotlb {
   private readonly setMask: number;
   /** Entries of large pages may be there. */
   private hasLarge = false;
+  /** Another one after each change. */
+  version = 0;
 
   constructor(entries: number) {
     this.cache = new TagCache(entries, 3, 'iotlb');
@@ -64,6 +72,7 @@ export class Iotlb {
   /** Keeps a result: `frame` is that of the 4 KiB page asked for, `shift` 12, 21 or 30. `old`: what `find` said. Returns the entry. */
   insert(old: number, domainId: number, pasid: number, salt: number, hi: number, lo: number, shift: number, frame: number, rights: number): number {
     const { cache, data } = this;
+    this.version = (this.version + 1) | 0;
     // What is known of the page already goes: its size may have changed.
     if (old >= 0) cache.drop(old);
     let at: number;
@@ -75,11 +84,13 @@ export class Iotlb {
     }
     data[at + FRAME] = frame & (-1 << (shift - 12));
     data[at + RIGHTS] = rights;
+    data[at + VERSION] = ~this.version;
     return at;
   }
 
   /** As FrontHooks.iotlbInvalidated says. */
   invalidate(domainId: number, pasid: number, hi: number, lo: number, pages: number): void {
+    this.version = (this.version + 1) | 0;
     if (domainId < 0) {
       this.cache.clear();
       this.hasLarge = false;

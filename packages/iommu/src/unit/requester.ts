@@ -11,7 +11,7 @@ import { Fault, legacyReasons } from '../spec/faults.js';
 import { PasidEntry } from '../spec/structures.js';
 import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
 import { UnitCounter } from './counters.js';
-import { FRAME, type Iotlb, RIGHTS, Right } from './iotlb.js';
+import { FRAME, type Iotlb, RIGHTS, Right, RUN, RUN_ENDS, VERSION } from './iotlb.js';
 import { Queued } from './page-requests.js';
 import type { IommuUnit } from './unit.js';
 import { traceWalk } from './walk-trace.js';
@@ -115,7 +115,7 @@ export class Requester implements Upstream {
     const offset = lo & 0xfff;
     // Bytes from `offset` of the first frame on that are known to be contiguous.
     let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
-    if (length < max) length = this.grow(access, pasid, hi, lo, length, max, first);
+    if (length < max) length = this.grow(found, access, pasid, hi, lo, length, max, first);
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(first, offset, length, out);
@@ -214,14 +214,32 @@ export class Requester implements Upstream {
     unit.detector!.translated(unit.spaces, this.contextAt, this.spaceAt, this.iotlb, at, this.requesterId, this.pasid, access, hi, lo);
   }
 
-  /** How far an extent of `length` bytes from `first` on goes on over the pages behind it. */
-  private grow(access: number, pasid: number, hi: number, lo: number, length: number, max: number, first: number): number {
-    const { entries } = this;
+  /** How far an extent of `length` bytes from `first` on, the frame of entry `found`, goes on over the pages behind it. */
+  private grow(found: number, access: number, pasid: number, hi: number, lo: number, length: number, max: number, first: number): number {
+    const { entries, iotlb, unit } = this;
     const offset = lo & 0xfff;
+    // What was found out last time still holds if nothing came into the cache or left it since.
+    const small = (entries[found]! & 3) === 1 && unit.detector === undefined;
+    let run = 0;
+    if (small && entries[found + VERSION] === iotlb.version) {
+      const known = entries[found + RUN]!;
+      run = Math.min(known & ~RUN_ENDS, (max - length + 0xfff) >>> 12);
+      this.counted(access, run);
+      length += run << 12;
+      if (length >= max || known & RUN_ENDS) return length;
+    }
+    const { version } = iotlb;
+    const rights = entries[found + RIGHTS]!;
+    let alike = small;
+    let ends = 0;
     while (length < max) {
       const nextLo = (lo + length) | 0;
       const nextHi = nextLo >>> 0 < lo >>> 0 ? (hi + 1) | 0 : hi;
-      if (pasid === NO_PASID && nextHi === 0 && nextLo >>> 20 === 0xfee) break;
+      if (nextHi === 0 && nextLo >>> 20 === 0xfee) {
+        if (pasid === NO_PASID) break;
+        // A request without PASID may share the entry, and goes no further.
+        alike = false;
+      }
       const next = this.translate(access, nextHi, nextLo);
       if (next < 0) break;
       const within = WITHIN[entries[next]! & 3]!;
@@ -229,11 +247,30 @@ export class Requester implements Upstream {
         this.aheadHi = nextHi;
         this.aheadLo = nextLo >> 12;
         this.aheadPasid = pasid;
+        if (alike) ends = RUN_ENDS;
         break;
       }
       length += ((within + 1) << 12) - (nextLo & (within << 12));
+      alike &&= within === 0 && entries[next + RIGHTS] === rights;
+      if (alike) run++;
+    }
+    // A walk may have pushed out an entry of the run.
+    if (small && version === iotlb.version) {
+      entries[found + RUN] = run | ends;
+      entries[found + VERSION] = version;
     }
     return length;
+  }
+
+  /** The counts and the time of `pages` hits. */
+  private counted(access: number, pages: number): void {
+    const { counters, unit } = this;
+    counters[translations]! += pages;
+    counters[iotlbHits]! += pages;
+    this.ns += pages * this.lookupCost;
+    if (!(access & DmaAccess.ats)) return;
+    counters[atsRequests]! += pages;
+    this.ns += pages * unit.atsCost;
   }
 
   /** Takes back the count of a hit on a page that was translated, and counted, ahead. */
