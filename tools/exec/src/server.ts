@@ -24,6 +24,8 @@ const NAP_MS = 20;
 /** How long the device works before other processes are looked at. */
 const SLICE_MS = 4;
 const HASTE_MS = 20;
+/** Calls of one process before others are looked at. */
+const AT_ONCE = 64;
 const PREFIX = 'siov-exec-';
 /** A device as the physical address map has it. */
 type Device = NonNullable<ReturnType<Machine['host']['memory']['regionOf']>>['device'];
@@ -70,12 +72,11 @@ export class ExecServer {
   /** Keeps files open that handles stand for. */
   readonly #holder: UserTask;
   readonly #sessions: Session[] = [];
-  readonly #byToken = new Map<number, Session>();
-  readonly #strangers = new Set<number>();
-  /** Processes whose end somebody waits for. */
-  readonly #ends = new Set<number>();
+  /** What to do when a descriptor is ready, by a number of its own: those of descriptors come again. */
+  readonly #watched = new Map<number, () => void>();
+  readonly #tokens = new Map<number, number>();
+  #nextToken = 1;
   readonly #files = new Map<number, ServedFile>();
-  readonly #bySocket = new Map<number, ServedFile>();
   readonly #pending: { readonly session: Session; retry(): number }[] = [];
   readonly #in: NativeBytes;
   readonly #inData: DataView;
@@ -108,8 +109,8 @@ export class ExecServer {
     this.#processes = native.listen(join(this.root, 'socket'), true);
     this.#handles = native.listen(join(this.root, 'files'), false);
     for (const name of ['socket', 'files']) chmodSync(join(this.root, name), 0o600);
-    native.watch(this.#epoll, this.#processes, this.#processes);
-    native.watch(this.#epoll, this.#handles, this.#handles);
+    this.#watch(this.#processes, () => this.#acceptProcesses());
+    this.#watch(this.#handles, () => this.#acceptHandles());
     for (const path of OPAQUE) mkdirSync(join(this.root, path), { recursive: true });
     this.#sync();
   }
@@ -123,8 +124,10 @@ export class ExecServer {
   wakeFor(pid: number): void {
     const fd = this.#native.pidfd(pid);
     if (fd < 0) return;
-    this.#ends.add(fd);
-    this.#native.watch(this.#epoll, fd, fd);
+    this.#watch(fd, () => {
+      this.#forget(fd);
+      this.#hasty = performance.now() + HASTE_MS;
+    });
   }
 
   /** Serves until the condition holds, which is looked at every few milliseconds. */
@@ -163,7 +166,7 @@ export class ExecServer {
       }
     }
     // Ends that came together with the one that was waited for.
-    while (this.#events(0)) this.#drain();
+    for (let n = 0; n < AT_ONCE && this.#events(0); n++) this.#drain();
     this.#drain();
   }
 
@@ -173,7 +176,8 @@ export class ExecServer {
     this.#closed = true;
     for (const session of [...this.#sessions]) this.#end(session);
     for (const file of [...this.#files.values()]) this.#close(file);
-    for (const fd of [this.#processes, this.#handles, this.#epoll, ...this.#strangers, ...this.#ends]) this.#native.close(fd);
+    for (const fd of [...this.#tokens.keys()]) this.#forget(fd);
+    this.#native.close(this.#epoll);
     rmSync(this.root, { recursive: true, force: true });
   }
 
@@ -357,24 +361,27 @@ export class ExecServer {
     const n = native.wait(this.#epoll, timeoutMs);
     if (n === 0) return false;
     const tokens = native.ready.slice(0, n);
-    for (const token of tokens) {
-      if (token === this.#processes) this.#acceptProcesses();
-      else if (token === this.#handles) this.#acceptHandles();
-      else if (this.#byToken.has(token)) this.#packets(this.#byToken.get(token)!, token);
-      else if (this.#bySocket.has(token)) this.#stream(this.#bySocket.get(token)!);
-      else if (this.#strangers.has(token)) this.#stranger(token);
-      else if (this.#ends.delete(token)) {
-        this.#native.close(token);
-        this.#hasty = performance.now() + HASTE_MS;
-      }
-    }
+    // One may take away what another stands for.
+    for (const token of tokens) this.#watched.get(token)?.();
     return true;
+  }
+  #watch(fd: number, ready: () => void): void {
+    const token = this.#nextToken++;
+    this.#tokens.set(fd, token);
+    this.#watched.set(token, ready);
+    this.#native.watch(this.#epoll, fd, token);
+  }
+  /** A descriptor that was watched goes. */
+  #forget(fd: number): void {
+    this.#watched.delete(this.#tokens.get(fd) ?? -1);
+    this.#tokens.delete(fd);
+    this.#native.close(fd);
   }
 
   #acceptProcesses(): void {
     for (let next = this.#native.accept(this.#processes); next; next = this.#native.accept(this.#processes)) {
-      this.#strangers.add(next.fd);
-      this.#native.watch(this.#epoll, next.fd, next.fd);
+      const { fd } = next;
+      this.#watch(fd, () => this.#stranger(fd));
     }
   }
   #acceptHandles(): void {
@@ -386,8 +393,7 @@ export class ExecServer {
         continue;
       }
       file.socket = next.fd;
-      this.#bySocket.set(next.fd, file);
-      this.#native.watch(this.#epoll, next.fd, next.fd);
+      this.#watch(next.fd, () => this.#stream(file));
       this.#signal(file);
     }
   }
@@ -395,10 +401,8 @@ export class ExecServer {
   #stranger(fd: number): void {
     const native = this.#native;
     const n = native.receive(fd, this.#in);
-    const reject = (): void => {
-      this.#strangers.delete(fd);
-      native.close(fd);
-    };
+    if (n === -Errno.EAGAIN) return;
+    const reject = (): void => this.#forget(fd);
     const { pid, uid } = native.peer(fd);
     const data = this.#inData;
     if (n !== Request.size || data.getUint32(0, true) !== Op.hello || data.getBigUint64(Request.args, true) !== BigInt(VERSION)) {
@@ -423,37 +427,32 @@ export class ExecServer {
     }
     const memory = native.share(Ring.size);
     const task = this.machine.host.kernel.user.spawn(idle, 'program', { mm, pid });
-    session = new Session(native, memory, { pid, connection: fd, pidfd, mm, task });
-    this.#strangers.delete(fd);
-    this.#sessions.push(session);
-    this.#byToken.set(fd, session);
-    this.#byToken.set(pidfd, session);
-    native.watch(this.#epoll, pidfd, pidfd);
+    const made = new Session(native, memory, { pid, connection: fd, pidfd, mm, task });
+    session = made;
+    this.#sessions.push(made);
+    this.#watched.set(this.#tokens.get(fd)!, () => this.#packets(made));
+    this.#watch(pidfd, () => this.#end(made));
     this.counts.processes++;
-    this.#reply(session, process.pid, memory.fd);
+    this.#reply(made, process.pid, memory.fd);
   }
 
-  #packets(session: Session, token: number): void {
-    if (token === session.pidfd) {
-      this.#end(session);
-      return;
-    }
-    for (;;) {
-      const n = this.#native.receive(session.connection, this.#in);
-      if (n === -Errno.EAGAIN) return;
-      if (n < Request.size) {
+  #packets(session: Session): void {
+    for (let n = 0; n < AT_ONCE; n++) {
+      const length = this.#native.receive(session.connection, this.#in);
+      if (length === -Errno.EAGAIN) return;
+      if (length < Request.size) {
         this.#end(session);
         return;
       }
-      if (this.#inData.getUint32(Request.op, true) !== Op.wake) this.#call(session, n);
+      if (this.#inData.getUint32(Request.op, true) !== Op.wake) this.#call(session, length);
       if (session.task.exited) return;
     }
   }
 
   /** What a program wrote by ways that the shim does not see; its end: the file was closed everywhere. */
   #stream(file: ServedFile): void {
-    for (;;) {
-      const n = this.#native.receive(file.socket!, this.#native.room);
+    while (file.socket !== undefined) {
+      const n = this.#native.receive(file.socket, this.#native.room);
       if (n === -Errno.EAGAIN) return;
       if (n <= 0) {
         this.#close(file);
@@ -485,7 +484,7 @@ export class ExecServer {
     this.#acceptHandles();
     for (const session of this.#sessions) this.#posted(session);
     this.#drain();
-    for (const file of [...this.#bySocket.values()]) this.#stream(file);
+    for (const file of [...this.#files.values()]) if (file.socket !== undefined) this.#stream(file);
   }
 
   #call(session: Session, length: number): void {
@@ -613,10 +612,8 @@ export class ExecServer {
   #close(file: ServedFile): void {
     this.#files.delete(file.id);
     if (file.kind === 'c') this.#dirty = true;
-    if (file.socket !== undefined) {
-      this.#bySocket.delete(file.socket);
-      this.#native.close(file.socket);
-    }
+    if (file.socket !== undefined) this.#forget(file.socket);
+    file.socket = undefined;
     for (const [session, fd] of file.used) if (!session.task.exited) session.task.close(fd);
     this.#holder.close(file.held);
   }
@@ -629,10 +626,7 @@ export class ExecServer {
     this.#posted(session);
     this.#drain();
     this.#sessions.splice(at, 1);
-    for (const token of [session.connection, session.pidfd]) {
-      this.#byToken.delete(token);
-      this.#native.close(token);
-    }
+    for (const fd of [session.connection, session.pidfd]) this.#forget(fd);
     const { count, ms } = session.traps;
     this.counts.traps += count;
     this.counts.trapMs += ms;

@@ -4,7 +4,8 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildMachine, compileShim, ExecServer, type MachineOptions, native, type ServerOptions } from '../src/index.js';
+import { expect } from 'vitest';
+import { buildMachine, compileShim, ExecServer, type MachineOptions, native, runProgram, type ServerOptions } from '../src/index.js';
 
 const sources = fileURLToPath(new URL('./programs/', import.meta.url));
 const compiler = spawnSync('cc', ['--version']).error === undefined;
@@ -29,7 +30,7 @@ export function compiled(name: string): string {
   return path;
 }
 
-/** A machine behind a server, for as long as `use` takes. */
+/** A machine behind a server, for as long as `use` takes. Programs that ended in it have left nothing. */
 export async function serving<T>(
   use: (server: ExecServer, shim: string) => Promise<T>,
   machine: MachineOptions = {},
@@ -37,10 +38,26 @@ export async function serving<T>(
 ): Promise<T> {
   const server = new ExecServer(native(), buildMachine(native(), machine), options);
   try {
-    return await use(server, compileShim());
+    await runProgram(server, compileShim(), '/bin/true', [], { stdio: 'pipe' });
+    const before = held(server);
+    const result = await use(server, compileShim());
+    expect(held(server)).toEqual(before);
+    return result;
   } finally {
     server.close();
   }
 }
-/** What must be left when all programs have ended. */
-export const nothing = { processes: 0, files: 0, memories: 0 };
+/** What programs leave behind: all of it must go with them. PASIDs, clients of queues, and descriptors of this very process. */
+export function held(server: ExecServer) {
+  const { drivers, host } = server.machine;
+  const { sysfs } = host.kernel.user;
+  return {
+    ...server.alive,
+    pasids: (Reflect.get(host.kernel.iommu, 'pasids') as { readonly count: number }).count,
+    clients: drivers.flatMap((driver) => driver.wqs.map((wq) => wq.clients)).reduce((sum, n) => sum + n, 0),
+    fileAttributes: drivers
+      .flatMap(({ sysfsPath, id, wqs }) => wqs.map(({ index }) => `${sysfsPath}/wq${id}.${index}`))
+      .flatMap((path) => sysfs.list(path).filter((name) => /^file\d/.test(name))),
+    descriptors: readdirSync('/proc/self/fd').length,
+  };
+}
