@@ -94,7 +94,7 @@ export function registerIdxdUacce({ driver, wqs, kernel, id = 0 }: IdxdUacceOpti
     name: dedicated ? 'idxd_dwq' : 'idxd_swq',
     id,
     api: dedicated ? 'idxd_dwq_v1' : 'idxd_swq_v1',
-    algorithms: ['memmove', 'fill', 'compare', 'crc32c'],
+    algorithms: driver.capabilities?.type === 'iax' ? ['deflate', 'crc64'] : ['memmove', 'fill', 'compare', 'crc32c'],
     regionPages: [1, 0],
     ops,
     kernel,

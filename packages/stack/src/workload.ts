@@ -374,7 +374,7 @@ export class Workload implements Program {
   }
 
   #show(task: UserTask, { descriptors, records }: Client, slot: number): void {
-    this.#o.show?.(task.readStruct(descriptors + slot * 64, new Uint32Array(16)), task.readStruct(records + slot * 64, new Uint32Array(8)));
+    this.#o.show?.(task.readStruct(descriptors + slot * 64, new Uint32Array(16)), task.readStruct(records + slot * 64, new Uint32Array(16)));
   }
   #shownBatch = false;
   /** Where a unit is; one object, used again. */

@@ -15,7 +15,7 @@ import {
   type WorkloadOptions,
   type WorkloadResult,
 } from '@siov/stack';
-import { Syscall } from '@siov/vfs';
+import { type Program, Syscall } from '@siov/vfs';
 
 type Model = 'uacce' | 'mdev';
 export type Mode = 'dedicated' | 'shared';
@@ -66,6 +66,7 @@ export function measure(
   workload: WorkloadOptions,
   costs: CostTable,
   happening: (ready: Ready) => Happening | undefined = () => undefined,
+  make: (options: WorkloadOptions, open: OpenQueue) => Program & { readonly result: WorkloadResult } = (options, open) => new Workload(options, open),
 ): Report {
   const ready = build(undefined);
   const { host, kernels } = ready;
@@ -77,7 +78,7 @@ export function measure(
   let exitsBefore: Record<string, number> = {};
   const events: string[] = [];
   const middle = happening(ready);
-  const program = new Workload(
+  const program = make(
     {
       ...workload,
       ready: () => {

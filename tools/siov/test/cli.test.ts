@@ -3,8 +3,10 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { workloadOps } from '@siov/stack';
 import { describe, expect, test } from 'vitest';
+import { analyticsOps } from '../src/analytics-ops.js';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'siov-cli-'));
@@ -45,6 +47,20 @@ describe('a mistake in the call is one line that says what and how to mend it, a
     [['run', '--op', 'dif-check', '--size', '1000'], /--size for dif-check is a multiple of 512 bytes, not 1000/],
     [['run', '--op', 'create-delta', '--size', '1M'], /--size for create-delta is at most 512 KiB/],
     [['run', '--op', 'drain', '--batch', '4'], /a drain cannot be in a batch/],
+    [['compare', '--op', 'compress'], /compress is an operation of an analytics accelerator: 'siov run --op compress'/],
+    [['compare', '--device', 'iax-spr'], /iax-spr cannot be shared with a guest/],
+    [['run', '--op', 'scan', '--device', 'dsa-spr'], /dsa-spr does not offer scan: take --device iax-spr/],
+    [['run', '--op', 'zero-compress-8', '--device', 'iax-spr'], /iax-spr does not offer zero-compress-8: take --device iax-2.0/],
+    [['run', '--op', 'fill', '--device', 'iax-2.0'], /iax-2.0 does not offer fill: take --device dsa-spr/],
+    [['run', '--op', 'zero-compress-16', '--size', '100'], /--size for zero-compress-16 is a multiple of 128 bytes, not 100/],
+    [['run', '--op', 'compress', '--batch', '2'], /an analytics accelerator has no batches/],
+    [['run', '--op', 'compress', '--inject', 'kill'], /--inject is not for compress/],
+    [['run', '--op', 'rle-burst', '--size', '4M'], /the buffers of 32 descriptors have 4241 MiB: lower --size or --depth, or raise --ram/],
+    [['run', '--op', 'crc64', '--output', '/x'], /crc64 writes nothing/],
+    [['run', '--op', 'memmove', '--output', '/x'], /--output is for operations of an analytics accelerator/],
+    [['run', '--op', 'compress', '--output', '/no/such/file'], /--output: '\/no\/such\/file' cannot be written \(ENOENT\)/],
+    [['run', '--op', 'compress', '--history', '3K'], /--history: '3K' is not a power of two/],
+    [['run', '--history', '4K'], /--history: dsa-spr has none/],
     [['inspect', 'iommu', '--address', 'there'], /--address: 'there' is not an address/],
     [['inspect', 'gpu'], /'gpu' is not one of pf, vdev, iommu/],
   ])('siov %j', (args, message) => {
@@ -122,6 +138,69 @@ test.each(workloadOps)('run --op %s prints the descriptor that finished first an
   expect(stdout).toMatch(/completion record status=success /);
   expect(stdout).toContain('every result equals a plain computation');
 });
+describe('an analytics accelerator', () => {
+  const bytes = readFileSync(file);
+  const made = join(folder, 'made');
+  const noise = Buffer.from(Uint8Array.from({ length: 6000 }, (_, i) => Math.imul(i + 7, Math.imul(i, 2654435761)) >>> 24));
+  test.each(analyticsOps.filter((op) => op !== 'decompress'))(
+    'run --op %s prints descriptor and record by field names; each result is right',
+    (op) => {
+      const { status, stdout } = siov('run', file, '--op', op);
+      expect([status, stdout.split('\n').filter((line) => / opcode=/.test(line)).length]).toEqual([0, 1]);
+      expect(stdout).toMatch(new RegExp(` opcode=${op.replace(/-(.)/g, (_, c: string) => c.toUpperCase())} `));
+      expect(stdout).toMatch(/IAX (CRC-64 )?completion record status=success /);
+      expect(stdout).toMatch(/every result equals a plain computation/);
+    },
+  );
+  test.each(['nop', 'drain', 'memmove', 'translation-fetch'])('run --op %s on one', (op) => {
+    const { status, stdout } = siov('run', file, '--op', op, '--device', 'iax-2.0');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/IAX .*descriptor .*\n *IAX completion record status=success /);
+  });
+  test.each([
+    ['whose codes come along', []],
+    ['that makes codes and headers itself', ['--device', 'iax-2.0']],
+    ['through a shared queue, onto pages that nobody touched', ['--wq', 'shared', '--no-touch', '--size', '10000']],
+    ['that asks for absent pages', ['--no-touch', '--block-on-fault', '--depth', '3']],
+  ])('run --op compress on a device %s makes a raw stream that zlib inflates', (_how, options) => {
+    const { status, stdout } = siov('run', file, '--op', 'compress', '--output', made, ...options);
+    expect([status, stdout]).toEqual([0, expect.stringContaining('zlib inflates it to the file')]);
+    expect(inflateRawSync(readFileSync(made)).equals(bytes)).toBe(true);
+  });
+  test.each([
+    ['with a history of 4 KiB', { windowBits: 12 }, []],
+    ["with zlib's own history, on a device that has it", { level: 9 }, ['--history', '32K', '--size', '777']],
+    ['in stored blocks, a few bytes at a time', { level: 0 }, ['--size', '100', '--no-touch']],
+  ])('run --op decompress inflates what zlib deflated %s', (_how, options, more) => {
+    const stream = join(folder, 'stream');
+    // What lies behind the end of the stream is none of it.
+    writeFileSync(stream, Buffer.concat([deflateRawSync(bytes, options), Buffer.from('behind')]));
+    const { status, stdout } = siov('run', stream, '--op', 'decompress', '--output', made, ...more);
+    expect([status, stdout]).toEqual([0, expect.stringContaining('as zlib inflates it; 6 bytes behind its end are none of it')]);
+    expect(readFileSync(made).equals(bytes)).toBe(true);
+  });
+  test.each([
+    [
+      'a history that is too long',
+      deflateRawSync(Buffer.concat([noise, noise])),
+      /not all of the file: distanceRange \(a match begins further back than the history/,
+    ],
+    ['no stream', Buffer.alloc(100, 0xff), /not all of the file: blockType/],
+    [
+      'a stream that was cut off',
+      deflateRawSync(noise, { windowBits: 12 }).subarray(0, 999),
+      /not all of the file: the file ends before the last block does/,
+    ],
+  ])('run --op decompress of %s says so, and ends with 1', (_what, stream, says) => {
+    const broken = join(folder, 'broken');
+    writeFileSync(broken, stream);
+    const { status, stdout } = siov('run', broken, '--op', 'decompress');
+    expect(status).toBe(1);
+    expect(stdout).toMatch(says);
+    expect(stdout).not.toContain('every result equals');
+  });
+});
+
 test('run --batch prints the batch as well', () => {
   const { status, stdout } = siov('run', file, '--batch', '4');
   expect(status).toBe(0);
