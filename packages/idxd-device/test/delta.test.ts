@@ -151,11 +151,23 @@ describe('create delta record', () => {
     expect([...m.bytes.subarray(DELTA, DELTA + expected.length)]).toEqual(expected);
   });
 
+  test.each([80, 81, 85, 89, 90])('a largest record of %i bytes holds whole entries; what does not fit is an overflow', (maxDeltaSize) => {
+    const m = machine();
+    m.start({ pasid: 5 });
+    operands(
+      m,
+      512,
+      Array.from({ length: 9 }, (_, i) => i * 8),
+    );
+    const fits = maxDeltaSize >= 90;
+    expect(m.execute(creation(m, { maxDeltaSize }))).toMatchObject({ status: 'success', result: fits ? 1 : 2, value: fits ? 90 : 80 });
+  });
+
   test.each([
     ['a size that is not a multiple of 8', { size: 4 }, 'transferSize'],
     ['a size above 512 KiB', { size: 0x8_0008 }, 'transferSize'],
     ['a record smaller than 80 bytes', { maxDeltaSize: 70 }, 'deltaRecordSize'],
-    ['a record that is not a multiple of 10', { maxDeltaSize: 85 }, 'deltaRecordSize'],
+    ['a record of 79 bytes', { maxDeltaSize: 79 }, 'deltaRecordSize'],
     ['a source that is not aligned', { sourceLow: ONE + 4 }, 'alignment'],
     ['a second source that is not aligned', { source2Low: TWO + 1 }, 'alignment'],
     ['a record that is not aligned', { deltaLow: DELTA + 2 }, 'alignment'],

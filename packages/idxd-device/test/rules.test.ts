@@ -124,7 +124,7 @@ const rules: Readonly<Record<string, Rule>> = {
       ['alignment', (d) => void (d[10] = d[10]! + 4)],
       ['transferSize', (d) => void (d[8] = d[8]! - 4)],
       ['deltaRecordSize', (d) => void (d[12] = 70)],
-      ['deltaRecordSize', (d) => void (d[12] = 85)],
+      ['deltaRecordSize', (d) => void (d[12] = 79)],
       ['overlap', (d) => void (d[10] = d[4]!)],
     ],
   },

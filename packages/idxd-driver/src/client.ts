@@ -203,7 +203,7 @@ export class Client {
     set.source2High(this.#process.view, d, patternHigh);
     set.expectedResult(this.#process.view, d, expected ?? 0);
   }
-  /** What source 2 has that source 1 has not, into `record` of at most `maxRecordSize` bytes (a multiple of 10, from 80 on). */
+  /** What source 2 has that source 1 has not, into `record` of at most `maxRecordSize` bytes (from 80 on). */
   createDelta(slot: number, source1: number, source2: number, size: number, record: number, maxRecordSize: number, flags = 0): void {
     const d = this.#build(slot, Opcode.createDelta, source1, source2, size, flags);
     const { set } = CreateDeltaDescriptor;
