@@ -76,8 +76,11 @@ export class KernelInstance {
     this.devices = enumerate({ ecam: options.ecam, window: options.window, ioremap: (address, bytes) => options.ioremap(address, bytes) });
   }
 
-  /** Binds the idxd driver to a function and configures it (an empty configuration leaves that to sysfs). Throws with the kernel's words when it refuses. */
-  bindIdxd(device: PciDevice, config: DeviceConfig): IdxdDriver {
+  /**
+   * Binds the idxd driver to a function, configures it and enables it. Without queues in `config` it is left to sysfs, off as after boot, unless its
+   * configuration is fixed. Throws with the kernel's words when it refuses.
+   */
+  bindIdxd(device: PciDevice, config: Partial<DeviceConfig> = {}): IdxdDriver {
     const { clock } = this.#o;
     const driver = new IdxdDriver(
       {
@@ -99,7 +102,8 @@ export class KernelInstance {
     );
     const error = driver.probe();
     if (error !== 0) throw new RangeError(`bindIdxd: probe of ${device.name} on ${this.name} failed (${error})`);
-    const configured = driver.configure(config);
+    const { wqs = [] } = config;
+    const configured = wqs.length > 0 || !driver.capabilities.configurable ? driver.configure({ ...config, wqs }) : { error: 0, why: '' };
     if (configured.error !== 0) throw new RangeError(`bindIdxd: config is refused: ${configured.why}`);
     this.drivers.push(driver);
     return driver;
