@@ -63,14 +63,11 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
   const foreign = new ForeignMemory(native);
   const host = new Host({ devices: profiles, foreign, ramBytes: 64 * 2 ** 20, ...(trace ? { trace } : {}) });
   const { kernel } = host;
-  const drivers = kernel.devices.map((device) => kernel.bindIdxd(device, { wqs: [{ mode: 'dedicated', size: 1, group: 0, type: 'user' }] }));
+  const drivers = kernel.devices.map((device) => kernel.bindIdxd(device));
   const { sysfs } = kernel.user;
   sysfs.add('/sys/module/idxd/parameters/sva', { show: () => 'Y\n' });
-  for (const driver of drivers) {
-    // As after boot: configured by nobody, and off.
-    sysfs.write('/sys/bus/dsa/drivers/idxd/unbind', `dsa${driver.id}`);
-    if (config === undefined) apply(defaultConfig(driver.id));
-  }
+  // As after boot: configured by nobody, and off.
+  if (config === undefined) for (const driver of drivers) apply(defaultConfig(driver.id));
   if (config) apply(config);
   return { host, drivers, foreign };
 
