@@ -1,6 +1,6 @@
 /**
  * The device's translation cache (PCIe, "Address Translation Cache"): one entry per operand slot, which holds the page that the slot used
- * last. That is the shape that counters of the real device show. Entries come from translation requests (ATS) and go when the remapping unit
+ * last: of the device, or of each engine. One of the device is the shape that counters of the real one show. Entries come from translation requests (ATS) and go when the remapping unit
  * invalidates the device-TLB; until then they are used, as hardware uses them. Requests without ATS pass by.
  */
 import { DmaAccess } from '@siov/layout/pcie';
@@ -16,6 +16,8 @@ export class DeviceTlb implements Upstream {
   /** The slots are the extents that are filled: first operand, second operand, everything else (records, seeds), and batches' lists. */
   readonly #slots: readonly Extent[];
   // state
+  /** The first slot of the set in use. */
+  #set = 0;
   readonly #valid: Uint8Array;
   readonly #pasid: Int32Array;
   readonly #high: Int32Array;
@@ -29,8 +31,9 @@ export class DeviceTlb implements Upstream {
   hits = 0;
   misses = 0;
 
-  constructor(next: Upstream, slots: readonly Extent[]) {
-    const n = slots.length;
+  /** `sets`: as many times these slots. */
+  constructor(next: Upstream, slots: readonly Extent[], sets = 1) {
+    const n = slots.length * sets;
     this.#next = next;
     this.#slots = slots;
     this.#valid = new Uint8Array(n);
@@ -39,14 +42,20 @@ export class DeviceTlb implements Upstream {
     this.#page = new Int32Array(n);
     this.#access = new Int32Array(n);
     this.#offset = new Float64Array(n);
-    this.#views = slots.map((s) => s.view);
-    this.#words = slots.map((s) => s.words);
+    const all = Array.from({ length: n }, (_, i) => slots[i % slots.length]!);
+    this.#views = all.map((s) => s.view);
+    this.#words = all.map((s) => s.words);
+  }
+
+  /** Whose requests the next ones are. */
+  select(set: number): void {
+    this.#set = set * this.#slots.length;
   }
 
   acquire(access: number, pasid: number, high: number, low: number, max: number, out: Extent): number {
     if (!(access & DmaAccess.ats)) return this.#next.acquire(access, pasid, high, low, max, out);
     const slots = this.#slots;
-    const slot = out === slots[0] ? 0 : out === slots[1] ? 1 : out === slots[2] ? 2 : 3;
+    const slot = this.#set + (out === slots[0] ? 0 : out === slots[1] ? 1 : out === slots[2] ? 2 : 3);
     if (
       this.#valid[slot] &&
       this.#page[slot] === low >>> 12 &&
@@ -74,7 +83,7 @@ export class DeviceTlb implements Upstream {
     this.#high[slot] = last > 0xffff_ffff ? (high + 1) | 0 : high;
     this.#page[slot] = (last | 0) >>> 12;
     this.#access[slot] = access;
-    this.#offset[slot] = out.offset + out.length - 1 - (last % PAGE);
+    this.#offset[slot] = out.offset + out.length - 1 - (last & (PAGE - 1));
     this.#views[slot] = out.view;
     this.#words[slot] = out.words;
     return answer;

@@ -13,7 +13,7 @@ import { describeError, EventLog } from './event-log.js';
 import { Interrupts } from './interrupts.js';
 import type { Op } from './op.js';
 import type { Clock, Native, Trace, Upstream } from './ports.js';
-import { type Profile, sprDsa } from './profiles.js';
+import { defaultGroupChecks, type GroupCheck, type Profile, sprDsa } from './profiles.js';
 import { WorkQueue, WqState } from './queue.js';
 import { deviceRegisters, offeredCommands, placeTables, type Registers } from './registers.js';
 import type { ScheduleOptions } from './schedule.js';
@@ -24,8 +24,11 @@ export interface DeviceOptions {
   readonly clock: Clock;
   readonly costs?: Partial<DeviceCosts>;
   readonly trace?: Trace;
-  /** Keep translations per operand slot (default true). Off: every request is translated by the remapping unit. */
-  readonly deviceTlb?: boolean;
+  /**
+   * Keep translations per operand slot: of the device (true, `device`, default, the shape that counters of the real one show), or of each engine
+   * (`engine`). Off: every request is translated by the remapping unit.
+   */
+  readonly deviceTlb?: boolean | 'device' | 'engine';
   /**
    * Take sixteen dword stores, ascending from a slot of 64 bytes of a portal with no other store to the queue between them, as one posted
    * write of 64 bytes (default false: they do nothing). unconfirmed: that a device does so.
@@ -41,6 +44,12 @@ export interface DeviceOptions {
 }
 
 const cfg = spec.WqCfg.get;
+const groupErrors = [
+  spec.CommandStatus.groupConfig1,
+  spec.CommandStatus.groupConfig2,
+  spec.CommandStatus.groupConfig3,
+  spec.CommandStatus.groupConfig4,
+] as const;
 /** WQCFG words that software may write at any time: the occupancy limit and its enable. unconfirmed. */
 const ALWAYS_WRITABLE = 0x14;
 const PASID_WORD = 8;
@@ -63,7 +72,8 @@ export class IdxdDevice {
   readonly #costs: DeviceCosts;
   readonly #trace: Trace | undefined;
   readonly #command: number;
-  readonly #deviceTlb: boolean;
+  /** How many sets of slots. */
+  readonly #tlbSets: number;
   /** One bit per command. */
   readonly #commands: number;
   /** By queue; none without the option. */
@@ -84,7 +94,9 @@ export class IdxdDevice {
     this.#clock = options.clock;
     this.#costs = { ...noCosts, ...options.costs };
     this.#trace = options.trace;
-    this.#deviceTlb = options.deviceTlb ?? true;
+    const { deviceTlb = true } = options;
+    if (![true, false, 'device', 'engine'].includes(deviceTlb)) throw new TypeError(`deviceTlb: ${deviceTlb} is not true, false, device or engine`);
+    this.#tlbSets = deviceTlb === 'engine' ? profile.engines : deviceTlb ? 1 : 0;
     this.#registers = deviceRegisters(profile);
     const { at: tables, bytes: bar0 } = placeTables(profile);
     this.#commands = offeredCommands(profile);
@@ -135,8 +147,8 @@ export class IdxdDevice {
   /** Gives the device its way to memory. */
   connect(upstream: Upstream): void {
     const { a, b, c, list } = this.#engines.io;
-    this.#tlb = this.#deviceTlb ? new DeviceTlb(upstream, [a, b, c, list]) : undefined;
-    this.#engines.connect(this.#tlb ?? upstream);
+    this.#tlb = this.#tlbSets > 0 ? new DeviceTlb(upstream, [a, b, c, list], this.#tlbSets) : undefined;
+    this.#engines.connect(this.#tlb ?? upstream, this.#tlbSets > 1 ? this.#tlb : undefined);
     this.#interrupts.upstream = this.#eventLog.upstream = upstream;
   }
 
@@ -431,7 +443,10 @@ export class IdxdDevice {
         this.#arrange();
       },
       abort: (index, pasid) => {
-        for (const wq of this.#queues) if (index < 0 || wq.index === index) wq.discard(pasid);
+        const status = this.profile.abortedStatus ?? 0;
+        for (const wq of this.#queues)
+          if (index < 0 || wq.index === index)
+            wq.discard(pasid, status === 0 ? undefined : (descriptor, ims) => this.#engines.aborted(descriptor, ims, wq, status));
         this.#engines.abort(index, pasid);
       },
       quiet: (index, pasid) =>
@@ -442,7 +457,7 @@ export class IdxdDevice {
     } satisfies Commanded;
   })();
 
-  /** Group and size rules. unconfirmed: which of the four group errors is which, and their order. */
+  /** Group and size rules. */
   #checkDevice(): spec.CommandStatus {
     const { words } = this.#registers;
     if (!this.#eventLog.valid) return spec.CommandStatus.configuration;
@@ -454,19 +469,23 @@ export class IdxdDevice {
     let wqs = 0;
     let engines = 0;
     let reserved = 0;
+    const order = this.profile.groupChecks ?? defaultGroupChecks;
     for (let group = 0; group < this.profile.groups; group++) {
       const at = this.#registers.at('groupConfig', group);
       const groupWqs = spec.GroupCfg.get.wqs(words, at);
       const groupEngines = spec.GroupCfg.get.engines(words, at);
-      if (groupWqs & wqs || groupWqs >= 2 ** this.profile.wqs) return spec.CommandStatus.groupConfig1;
-      if (groupEngines & engines || groupEngines >= 2 ** this.profile.engines) return spec.CommandStatus.groupConfig2;
-      if (groupWqs !== 0 && groupEngines === 0) return spec.CommandStatus.groupConfig3;
       const { readBuffersReserved, readBuffersAllowed } = spec.GroupCfg.get;
       reserved += readBuffersReserved(words, at);
       // unconfirmed: what of read buffers is an error. 0 allowed stands for all.
       const allowed = readBuffersAllowed(words, at) || this.profile.readBuffers;
-      if (reserved > this.profile.readBuffers || allowed > this.profile.readBuffers || allowed < readBuffersReserved(words, at))
-        return spec.CommandStatus.groupConfig4;
+      const wrong: Readonly<Record<GroupCheck, boolean>> = {
+        queues: (groupWqs & wqs) !== 0 || groupWqs >= 2 ** this.profile.wqs,
+        engines: (groupEngines & engines) !== 0 || groupEngines >= 2 ** this.profile.engines,
+        noEngine: groupWqs !== 0 && groupEngines === 0,
+        readBuffers: reserved > this.profile.readBuffers || allowed > this.profile.readBuffers || allowed < readBuffersReserved(words, at),
+      };
+      const first = order.findIndex((check) => wrong[check]);
+      if (first >= 0) return groupErrors[first]!;
       wqs |= groupWqs;
       engines |= groupEngines;
     }

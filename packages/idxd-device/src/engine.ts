@@ -151,6 +151,7 @@ export class Engines {
       upstream: unconnected,
       crc32c: ports.native.crc32c ?? crc32c,
       equal: ports.native.equal,
+      faultInformation: profile.faultInformation === 'operand',
       a,
       b,
       c,
@@ -171,6 +172,7 @@ export class Engines {
     this.#schedule = ports.schedule && new Schedule(ports.schedule);
     for (let id = 0; id < profile.engines * this.#limit; id++) this.#pool.push(new Op(id, family.extraWords));
     this.#idle.push(...this.#pool);
+    this.#aborted = new Op(0, family.extraWords);
     this.#free = new Float64Array(profile.engines);
     this.#inFlight = new Int32Array(profile.engines);
     this.#blocked = new Int32Array(profile.engines);
@@ -241,9 +243,12 @@ export class Engines {
   get io(): Readonly<Io> {
     return this.#io;
   }
-  connect(upstream: Upstream): void {
+  /** `byEngine`: a translation cache that each engine has a part of. */
+  connect(upstream: Upstream, byEngine?: { select(engine: number): void }): void {
     this.#io.upstream = upstream;
+    this.#byEngine = byEngine;
   }
+  #byEngine: { select(engine: number): void } | undefined;
 
   /** The group configuration or a queue's state changed. */
   configure(groups: readonly Group[]): void {
@@ -278,6 +283,27 @@ export class Engines {
     this.#p.clock.after(delay, this.#run, this.#generation);
   }
 
+  /** A descriptor that an abort took out of a queue: the record that it asked for says so. */
+  aborted(descriptor: Uint32Array, ims: number, wq: WorkQueue, status: number): void {
+    const op = this.#aborted;
+    op.descriptor.set(descriptor);
+    op.begin();
+    op.active = 0;
+    op.wq = wq.index;
+    op.ims = ims;
+    this.#ownerOf(op, wq);
+    op.end(status);
+    this.#complete(op);
+  }
+  readonly #aborted: Op;
+  /** Whose requests an operation's are. */
+  #ownerOf(op: Op, wq: WorkQueue): void {
+    const word0 = op.descriptor[0]!;
+    op.pasid = wq.shared ? word0 & 0xf_ffff : wq.pasid;
+    const privileged = wq.shared ? word0 >>> 31 : wq.privileged;
+    op.access = (privileged ? DmaAccess.privileged : 0) | (wq.ats && this.#p.fn.atsEnabled ? DmaAccess.ats : 0);
+  }
+
   /** Whether an operation of the queue and PASID (-1: any) is in progress. */
   busy(wq: number, pasid = -1): boolean {
     for (const op of this.#pool) if (op.active && (wq < 0 || op.wq === wq) && (pasid < 0 || op.pasid === pasid)) return true;
@@ -303,6 +329,7 @@ export class Engines {
     this.#unblock(op);
     const member = op.child?.active ? op.child : op;
     if (code !== PageResponse.success) member.end(Status.pageRequestInvalid | member.faultWrite);
+    else member.faultHigh = member.faultLow = member.faultInformation = 0;
     this.#advance(op);
     this.kick(0);
   }
@@ -411,10 +438,7 @@ export class Engines {
     op.engine = engine;
     op.sequence = ++this.#sequence;
     op.inBatch = op.batchIndex = 0;
-    const word0 = op.descriptor[0]!;
-    op.pasid = wq.shared ? word0 & 0xf_ffff : wq.pasid;
-    const privileged = wq.shared ? word0 >>> 31 : wq.privileged;
-    op.access = (privileged ? DmaAccess.privileged : 0) | (wq.ats && this.#p.fn.atsEnabled ? DmaAccess.ats : 0);
+    this.#ownerOf(op, wq);
     wq.inFlight++;
     this.#inFlight[engine]!++;
     this.#p.counters[Counter.dispatched]!++;
@@ -440,6 +464,7 @@ export class Engines {
     const before = op.ns;
     const busBefore = op.busNs;
     const movedBefore = op.moved;
+    this.#byEngine?.select(op.engine);
     if (op.status === 0) {
       const step = op.opcode === Opcode.batch ? this.#stepBatch(op) : op.opcode === Opcode.drain ? this.#stepDrain(op) : this.#step(op);
       if (step === Step.waiting) {
@@ -517,10 +542,16 @@ export class Engines {
     if (bytes <= 4096) return ns;
     const pages = Math.ceil(bytes / 4096);
     if (!this.#stalls[opcode]) return ns / pages;
-    const { pageStall, pageStallGrowth } = this.#p.costs;
-    const stall = pageStall * (Math.min(pages, 4) - 1) + (pages > 4 ? pageStallGrowth * Math.log2(pages / 4) : 0);
-    return Math.min(ns, ns / pages + stall);
+    if (pages !== this.#stalledPages) {
+      const { pageStall, pageStallGrowth } = this.#p.costs;
+      this.#stalledPages = pages;
+      this.#stall[0] = pageStall * (Math.min(pages, 4) - 1) + (pages > 4 ? pageStallGrowth * Math.log2(pages / 4) : 0);
+    }
+    return Math.min(ns, ns / pages + this.#stall[0]!);
   }
+  /** The stall of so many pages, worked out last: descriptors of a program are often alike. */
+  #stalledPages = 0;
+  readonly #stall = new Float64Array(1);
 
   /** What a destination costs whose first or last line is written in part. */
   #partial(op: Op): number {
@@ -741,6 +772,7 @@ export class Engines {
 
   /** Record, software error and interrupt of one finished descriptor. */
   #complete(op: Op): number {
+    this.#byEngine?.select(op.engine);
     const { flags, status } = op;
     const ok = status === Status.success;
     this.#p.counters[ok ? Counter.succeeded : Counter.failed]!++;

@@ -7,6 +7,6 @@ export { crc32c } from './crc.js';
 export { type DeviceOptions, IdxdDevice } from './device.js';
 export { Counter } from './engine.js';
 export type { Clock, Extent, Native, Trace, Upstream } from './ports.js';
-export { type Check, defaultCheckOrder, gnrD, type Profile, sprDsa, vdev } from './profiles.js';
+export { type Check, defaultCheckOrder, defaultGroupChecks, type GroupCheck, gnrD, type Profile, sprDsa, vdev } from './profiles.js';
 export type { Tables } from './registers.js';
 export type { ScheduleOptions } from './schedule.js';

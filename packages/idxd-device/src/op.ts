@@ -8,6 +8,8 @@ import type { Window } from './window.js';
 export const Step = { done: 0, waiting: 1 } as const;
 
 const WRITE_FAULT = 0x80;
+/** Where byte 2 of a record has the operand. */
+const FAULT_OPERAND = 1;
 
 const none = /* @__PURE__ */ new Uint32Array(0);
 
@@ -37,6 +39,8 @@ export class Op {
   waiting = 0;
   /** `Status` bit of the write that faulted. */
   faultWrite = 0;
+  /** The record's byte 2: which operand it was. */
+  faultInformation = 0;
   sourceHigh = 0;
   sourceLow = 0;
   destinationHigh = 0;
@@ -105,7 +109,7 @@ export class Op {
     this.remaining = d[8]!;
     this.completed = this.value = this.phase = this.result = this.status = this.ns = this.moved = this.busNs = 0;
     this.tagged = 0;
-    this.faultHigh = this.faultLow = 0;
+    this.faultHigh = this.faultLow = this.faultInformation = 0;
     this.count = this.index = this.failures = this.first = this.members = this.keptMembers = 0;
     this.streaming = this.ready = 0;
     if (this.extra.length > 0) this.extra.fill(0);
@@ -138,7 +142,7 @@ export class Op {
       words.set(this.extra, at + 6);
       words.fill(0, at + 6 + this.extra.length, at + 16);
     }
-    words[at] = this.status | (this.result << 8);
+    words[at] = this.status | (this.result << 8) | (this.faultInformation << 16);
   }
   end(status: number): number {
     this.status = status;
@@ -151,6 +155,8 @@ export interface Io {
   upstream: Upstream;
   readonly crc32c: NonNullable<Native['crc32c']>;
   readonly equal: Native['equal'];
+  /** Records say which operand a fault is about. */
+  readonly faultInformation: boolean;
   readonly a: Extent;
   readonly b: Extent;
   readonly c: Extent;
@@ -169,12 +175,14 @@ export const extent = (): Extent => ({ view: new Uint8Array(0), words: new Uint3
 
 /**
  * A request got another answer than success. Not present: with block-on-fault a page request goes out and the operation waits; without,
- * it ends with a partial completion that software resumes (DSA specification, "Page Faults"). Anything else is a translation error.
+ * it ends with a partial completion that software resumes (DSA specification, "Page Faults"). Anything else is a translation error. `operand`:
+ * which of the descriptor's addresses, from 1; by default reads are of the first, and writes of the second.
  */
-export function blocked(io: Io, op: Op, answer: number, write: number, high: number, low: number): number {
+export function blocked(io: Io, op: Op, answer: number, write: number, high: number, low: number, operand = write ? 2 : 1): number {
   if (answer === TlpStatus.waiting) return Step.waiting;
   op.faultHigh = high;
   op.faultLow = low;
+  if (io.faultInformation) op.faultInformation = operand << FAULT_OPERAND;
   op.faultWrite = write ? WRITE_FAULT : 0;
   if (answer !== TlpStatus.notPresent) return op.end(Status.translationError | op.faultWrite);
   if (!(op.flags & Flag.blockOnFault)) return op.end(Status.pageFault | op.faultWrite);

@@ -105,6 +105,21 @@ export interface Profile {
    */
   readonly fenceOutsideBatch?: 'ignored' | 'refused';
   /**
+   * Byte 2 of a record that ends with a fault on an operand: 0 (`none`, default: what is published of 1.0 has none), or which operand it was in bits
+   * 3:1, in the order of the descriptor's addresses from 1 (`operand`). unconfirmed: the layout, which is said of 2.0. Of the address nothing is masked.
+   */
+  readonly faultInformation?: 'none' | 'operand';
+  /**
+   * The status of descriptors that an abort throws away before they began: each gets a record with it that asked for one. 0 (default): none gets a
+   * record. unconfirmed: the rule.
+   */
+  readonly abortedStatus?: number;
+  /**
+   * What the errors 1 to 4 of a group's configuration stand for, in this order, which is also that of looking: a queue of another group or none that
+   * there is, the same of an engine, queues without an engine, read buffers. unconfirmed: which is which.
+   */
+  readonly groupChecks?: readonly GroupCheck[];
+  /**
    * The SWERROR code of a descriptor that a dedicated queue drops, because it is full or not enabled; 0 (default): it is dropped without a word.
    * unconfirmed: that there is one, and which. The same for stores to a portal that are not of 64 bytes.
    */
@@ -116,6 +131,10 @@ export interface Profile {
    */
   readonly trafficClasses?: number;
 }
+
+/** What can be wrong with a group's configuration. */
+export type GroupCheck = 'queues' | 'engines' | 'noEngine' | 'readBuffers';
+export const defaultGroupChecks: readonly GroupCheck[] = ['queues', 'engines', 'noEngine', 'readBuffers'];
 
 const dsa1 = [
   Opcode.nop,

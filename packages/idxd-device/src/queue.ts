@@ -76,17 +76,14 @@ export class WorkQueue {
     return ims;
   }
 
-  /** Throws away what waits (of one PASID, or all); in-flight descriptors are not touched. */
-  discard(pasid = -1): void {
-    if (pasid < 0) {
-      this.occupancy = 0;
-      return;
-    }
-    const keep = this.occupancy;
+  /** Throws away what waits (of one PASID, or all) and tells of each; in-flight descriptors are not touched. */
+  discard(pasid = -1, gone?: (descriptor: Uint32Array, ims: number) => void): void {
+    const waiting = this.occupancy;
     const words = new Uint32Array(16);
-    for (let i = 0; i < keep; i++) {
+    for (let i = 0; i < waiting; i++) {
       const ims = this.shift(words);
-      if ((this.shared ? words[0]! & 0xf_ffff : this.pasid) !== pasid) this.push(words, 0, ims);
+      if (pasid >= 0 && (this.shared ? words[0]! & 0xf_ffff : this.pasid) !== pasid) this.push(words, 0, ims);
+      else gone?.(words, ims);
     }
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Opcode } from '../src/spec/index.js';
+import { Command, Opcode } from '../src/spec/index.js';
 import { machine } from './machine.js';
 
 const SRC = 0x1_0000;
@@ -80,5 +80,47 @@ describe('what a translation is good for', () => {
       moved(m);
       expect(counts(m).hits).toBe(before);
     }
+  });
+});
+
+describe('one of the device, or one of each engine', () => {
+  /** Two engines that take turns with moves between their own buffers: hits after the first round. */
+  const turns = (deviceTlb: 'device' | 'engine') => {
+    const m = machine({ deviceTlb });
+    m.configureGroup(0, 1, 1);
+    m.configureGroup(1, 2, 2);
+    for (const wq of [0, 1]) m.configureWq(wq, { pasid: 5 });
+    for (const [code, operand] of [
+      [Command.enableDevice, 0],
+      [Command.enableWq, 0],
+      [Command.enableWq, 1],
+    ] as const)
+      expect(m.command(code, operand)).toBe(0);
+    const record = (wq: number) => 0x1000 * (wq + 1);
+    const round = (): string[] =>
+      [0, 1].map((wq) => {
+        const d = { sourceLow: SRC + wq * 0x1000, destinationLow: DST + wq * 0x1000, size: 64, recordLow: record(wq) };
+        m.submit(m.descriptor(Opcode.memmove, d), wq);
+        m.run();
+        return m.record(record(wq)).status as string;
+      });
+    round();
+    const before = counts(m).hits;
+    for (let i = 0; i < 4; i++) expect(round()).toEqual(['success', 'success']);
+    return { m, hits: counts(m).hits - before, round };
+  };
+  test('of the device: each pushes out what the other used', () => {
+    expect(turns('device').hits).toBe(0);
+  });
+  test('of each engine: each keeps its own, until an invalidation takes both', () => {
+    const { m, hits, round } = turns('engine');
+    expect(hits).toBe(4 * 2 * 3);
+    m.device.invalidate();
+    const before = counts(m).hits;
+    round();
+    expect(counts(m).hits).toBe(before);
+  });
+  test('what is neither is refused', () => {
+    expect(() => machine({ deviceTlb: 'queue' as never })).toThrow('deviceTlb: queue is not true, false, device or engine');
   });
 });

@@ -55,6 +55,7 @@ export function machine(
     schedule?: ScheduleOptions;
     native?: Native;
     unconnected?: boolean;
+    deviceTlb?: boolean | 'device' | 'engine';
   } = {},
 ) {
   const clock = new Clock();
@@ -97,6 +98,7 @@ export function machine(
     ...(options.assembleStores ? { assembleStores: true } : {}),
     ...(options.native ? { native: options.native } : {}),
     ...(options.schedule ? { schedule: options.schedule } : {}),
+    ...(options.deviceTlb === undefined ? {} : { deviceTlb: options.deviceTlb }),
   });
   if (!options.unconnected) device.connect(upstream);
   const fn = device.function;

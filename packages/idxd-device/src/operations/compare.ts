@@ -30,7 +30,7 @@ function stepCompare(io: Io, op: Op): number {
     const one = acquireSource(io, op, op.remaining, io.a);
     if (one !== 0) return blocked(io, op, one, 0, op.sourceHigh, op.sourceLow);
     const two = acquireSource2(io, op, io.a.length, io.b);
-    if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow);
+    if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow, 2);
     const bytes = io.b.length;
     const same = firstDifference(io, io.a, io.b, bytes);
     op.advance(same);

@@ -18,7 +18,7 @@ function stepCrc(io: Io, op: Op, destination: boolean): number {
       const { other } = io;
       other.open(high, low);
       const answer = other.read(io, op, 0, 4, 4);
-      if (answer !== 0) return blocked(io, op, answer, 0, other.faultHigh, other.faultLow);
+      if (answer !== 0) return blocked(io, op, answer, 0, other.faultHigh, other.faultLow, 3);
       const { view, at } = other;
       seed = view[at]! | (view[at + 1]! << 8) | (view[at + 2]! << 16) | (view[at + 3]! << 24);
     }

@@ -47,7 +47,7 @@ function stepCreate(io: Io, op: Op): number {
     const one = acquireSource(io, op, op.remaining, io.a);
     if (one !== 0) return blocked(io, op, one, 0, op.sourceHigh, op.sourceLow);
     const two = acquireSource2(io, op, io.a.length, io.b);
-    if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow);
+    if (two !== 0) return blocked(io, op, two, 0, op.destinationHigh, op.destinationLow, 2);
     const bytes = io.b.length;
     const a = io.a.words;
     const b = io.b.words;
@@ -79,7 +79,7 @@ function stepCreate(io: Io, op: Op): number {
     op.advance(at);
     op.moved += at;
     io.bytesRead += 2 * at;
-    if (answer !== 0) return blocked(io, op, answer, 1, record.faultHigh, record.faultLow);
+    if (answer !== 0) return blocked(io, op, answer, 1, record.faultHigh, record.faultLow, 3);
     if (op.result === Result.overflow) break;
   }
   const expected = (create.expectedMask(d, 0) >>> op.result) & 1;

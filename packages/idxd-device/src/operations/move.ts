@@ -69,7 +69,7 @@ function stepDualcast(io: Io, op: Op): number {
     const high = (high2 + (low > 0xffff_ffff ? 1 : 0)) | 0;
     const second = io.upstream.acquire(op.access | 1, op.pasid, high, low | 0, io.b.length, io.c);
     op.ns += io.c.ns;
-    if (second !== 0) return blocked(io, op, second, 1, high, low | 0);
+    if (second !== 0) return blocked(io, op, second, 1, high, low | 0, 3);
     const bytes = io.c.length;
     copy(io.a, io.b, bytes);
     copy(io.a, io.c, bytes);
