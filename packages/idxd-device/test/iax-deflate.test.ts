@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { Deflate, Pause } from '../src/iax/deflate.js';
 import { buildCodes, type Codes, codeLengths, dynamicHeader, fixedCodes, fixedHeader, lengthOf } from '../src/iax/huffman.js';
 import { Halt, Inflate, InflateError } from '../src/iax/inflate.js';
+import { brokenStreams, separately } from './iax-streams.js';
 
 /** Bytes with repetitions, as text and tables have them. */
 const data = fc
@@ -228,62 +229,26 @@ describe('RFC 1951, decompression: what zlib deflated is inflated', () => {
   });
 });
 
-/** A stream from bits: `[value, width]`, lowest first. */
-function bits(...parts: readonly (readonly [number, number])[]): Uint8Array {
-  const out: number[] = [];
-  let at = 0;
-  for (const [value, width] of parts)
-    for (let i = 0; i < width; i++, at++) {
-      if (at % 8 === 0) out.push(0);
-      out[at >> 3]! |= ((value >>> i) & 1) << (at & 7);
-    }
-  return Uint8Array.from(out);
-}
-const dynamic = (literals: number, distances: number, ...lengths: readonly number[]) =>
-  [[0b101, 3], [literals - 257, 5], [distances - 1, 5], [lengths.length - 4, 4], ...lengths.map((n) => [n, 3] as const)] as const;
-
-/** Code length codes of one bit: 0 for length 1, 1 for a run of zeros (18) whose length less 11 follows. */
-const oneAndZeros = (literals: number, distances: number) => dynamic(literals, distances, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
-const ones = (n: number) => Array.from({ length: n }, () => [0, 1] as const);
-/** The end of the block has a code of one bit, and nothing else has; one distance. */
-const onlyOneCode = [...oneAndZeros(257, 1), [1, 1], [127, 7], [1, 1], [107, 7], ...ones(2)] as const;
-/** So have the end and length 3; one distance. */
-const oneLength = [...oneAndZeros(258, 1), [1, 1], [127, 7], [1, 1], [107, 7], ...ones(3)] as const;
-
 describe('errors of streams, each as the device names it', () => {
-  const fixed = [0b011, 3] as const;
-  // In the order 16, 17, 18, 0, 8: codes for 16 and 18 of one bit each.
-  const cases: readonly (readonly [string, number, Uint8Array])[] = [
-    ['the reserved block type', InflateError.blockType, bits([0b111, 3])],
-    ['a stored block whose length and its complement differ', InflateError.storedLength, bits([0b001, 8], [5, 16], [5, 16])],
-    ['more than 286 literal codes', InflateError.literalSymbols, bits(...dynamic(287, 1, 1, 0, 1, 0))],
-    ['more than 30 distance codes', InflateError.distanceSymbols, bits(...dynamic(257, 31, 1, 0, 1, 0))],
-    ['too many short code length codes', InflateError.codeLengthLengths, bits(...dynamic(257, 1, 1, 1, 1, 0))],
-    ['a code length code that is none', InflateError.codeLengthCode, bits(...dynamic(257, 1, 0, 0, 0, 2), [0b1111111, 7])],
-    ['lengths that begin with a repetition', InflateError.firstLiteralRepeats, bits(...dynamic(257, 1, 1, 0, 1, 0), [0, 1])],
-    ['lengths that are all 0', InflateError.noLiteralCode, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [109, 7])],
-    ['more lengths than symbols', InflateError.distanceCount, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [127, 7])],
-    ['a length symbol beyond the last', InflateError.lengthRange, bits(fixed, [0b01100011, 8])],
-    ['a distance symbol beyond the last', InflateError.distanceCode, bits(fixed, [0b00001100, 8], [0b1000000, 7], [0b01111, 5])],
-    ['a literal code that is none', InflateError.literalCode, bits(...onlyOneCode, [1, 1])],
-    ['a distance code that is none', InflateError.distanceCode, bits(...oneLength, [1, 1], [1, 1])],
-    [
-      'too many short literal codes',
-      InflateError.literalLengths,
-      bits(...oneAndZeros(257, 1), ...ones(3), [1, 1], [127, 7], [1, 1], [105, 7], ...ones(2)),
-    ],
-    [
-      'too many short distance codes',
-      InflateError.distanceLengths,
-      bits(...oneAndZeros(257, 3), [1, 1], [127, 7], [1, 1], [107, 7], ...ones(1), ...ones(3)),
-    ],
-  ];
-  test.each(cases)('%s', (_name, error, stream) => {
+  test.each(brokenStreams)('%s', (_name, error, stream) => {
     decoder.begin();
     const input = new Uint8Array(stream.length + 32);
     input.set(stream);
     expect(decoder.run(input, input.length, 0, new Uint8Array(100), 0, 100, 0)).toBe(Halt.error);
     expect(decoder.error).toBe(error);
+  });
+  test.each(separately)('where the lengths of literals and of distances are two sequences: %s', (_name, error, stream) => {
+    const input = new Uint8Array(stream.length + 32);
+    input.set(stream);
+    const answer = (separateLengths: boolean) => {
+      const inflate = new Inflate({ history: 4096, separateLengths });
+      inflate.begin();
+      inflate.run(input, input.length, 0, new Uint8Array(100), 0, 100, 0);
+      return inflate.error;
+    };
+    expect(answer(true)).toBe(error);
+    // RFC 1951, 3.2.7: one run may cover both.
+    expect(answer(false)).not.toBe(error);
   });
   test('a distance before the start, and one beyond the history', () => {
     const text = Uint8Array.from({ length: 10_000 }, (_, i) => (i < 5000 ? (i * 7919) >> 3 : 0));

@@ -2,8 +2,9 @@
 import { deflateRawSync } from 'node:zlib';
 import { Event } from '@siov/layout/events';
 import { describe, expect, test } from 'vitest';
-import { iax2, sprIax } from '../src/iax/index.js';
+import { type IaxProfile, iax2, sprIax } from '../src/iax/index.js';
 import {
+  AnalyticsError,
   COMPRESS_AECS_BYTES,
   Command,
   CompressFlag,
@@ -24,6 +25,7 @@ import {
   Register,
 } from '../src/spec/index.js';
 import { AECS, DST, iaxMachine, RECORD, recorded, SRC } from './iax-machine.js';
+import { brokenStreams, longHeader, separately } from './iax-streams.js';
 import { machine, type WqOptions } from './machine.js';
 
 type M = ReturnType<typeof iaxMachine>;
@@ -168,6 +170,85 @@ test('every status is above but those that hardware, records and other parts of 
   const elsewhere = ['none', 'recordFault', 'recordAlignment', 'privilege', 'trafficClass', 'readbackFault'];
   const never = ['hardwareError1', 'hardwareError2', 'pageRequestTimeout', 'watchdog', 'inputSize'];
   expect(Object.keys(IaxStatus).sort()).toEqual([...new Set(rows.map(([status]) => status)), ...elsewhere, ...never].sort());
+});
+
+describe('errors of the analytics engine, from the outside', () => {
+  type Case = readonly [
+    rule: string,
+    error: keyof typeof AnalyticsError,
+    opcode: number,
+    source: Uint8Array,
+    fields: Fields,
+    prepare?: (m: M) => void,
+  ];
+  const names = Object.fromEntries(Object.entries(AnalyticsError).map(([name, code]) => [code, name as keyof typeof AnalyticsError]));
+  // So that no code is cut short.
+  const zeros = new Uint8Array(4);
+  const bytes = (...n: number[]) => Uint8Array.from(n);
+  const parquet = filterFlags({ parser: FilterFlags.is.parser.parquetRle, source1Width: 0 });
+  const dictionary = Buffer.from('what came before the stream');
+  const far = Uint8Array.from({ length: 10_000 }, (_, i) => Math.imul(i % 5000, 2654435761) >>> 24);
+  const cases: readonly Case[] = [
+    ...brokenStreams.map(([rule, error, source]): Case => [rule, names[error]!, DECOMPRESS, Uint8Array.of(...source, ...zeros), {}]),
+    ['a distance beyond the history', 'distanceRange', DECOMPRESS, deflateRawSync(far), {}],
+    ['a distance before the start', 'beforeStart', DECOMPRESS, deflateRawSync(dictionary, { dictionary }), {}],
+    [
+      'no end of a block, where it is checked for',
+      'endOfBlock',
+      DECOMPRESS,
+      stream.subarray(0, 9),
+      { decompressFlags: DecompressFlag.enable | DecompressFlag.checkForEndOfBlock },
+    ],
+    [
+      'AECS that says of 65 bits in a quadword',
+      'aecs',
+      DECOMPRESS,
+      stream,
+      { flags: IaxFlag.readAecs, source2Low: AECS, source2Size: DECOMPRESS_AECS_BYTES },
+      (m) => m.bytes.fill(0, AECS, AECS + DECOMPRESS_AECS_BYTES).fill(65, AECS + 0x1b8, AECS + 0x1b9),
+    ],
+    [
+      'an end in a header that is too long for AECS',
+      'headerTooBig',
+      DECOMPRESS,
+      longHeader.subarray(0, -1),
+      { flags: IaxFlag.writeAecs, source2Low: AECS, source2Size: DECOMPRESS_AECS_BYTES },
+    ],
+    ['a symbol without a code', 'noCode', COMPRESS, bytes(1, 2, 3), { ...fixed, source1Size: 3 }, (m) => m.bytes.fill(0, AECS + 0x120, AECS + 0x600)],
+    ['an output that does not fit', 'outputOverflow', SCAN, new Uint8Array(64), { ...scan, maxDestinationSize: 7 }],
+    ['a source 1 that is short', 'source1Short', SCAN, new Uint8Array(63), scan],
+    ['a source 2 that is short', 'source2Short', IaxOpcode.select, new Uint8Array(64), { ...scan, ...two, source2Size: 7 }],
+    [
+      'an element wider than the output',
+      'outputWidth',
+      IaxOpcode.extract,
+      new Uint8Array(128),
+      { ...scan, filterFlags: filterFlags({ source1Width: 8, outputWidth: 1 }) },
+    ],
+    ['Parquet RLE of no bits', 'parquetFormat', SCAN, bytes(0, 2, 0), { ...scan, filterFlags: parquet }],
+    ['Parquet RLE of 33 bits', 'parquetWidth', SCAN, bytes(33, 2, 0, 0, 0, 0, 0), { ...scan, filterFlags: parquet }],
+    ['zero decompression of half a vector', 'zeroHeader', IaxOpcode.zeroDecompress16, bytes(1, 2, 3), {}],
+  ];
+  const provoke = (profile: IaxProfile, opcode: number, source: Uint8Array, fields: Fields, prepare?: (m: M) => void) => {
+    const m = iaxMachine({ profile });
+    m.compressAecs(AECS, 0b011, 3);
+    prepare?.(m);
+    m.put(SRC, source);
+    const common = { ...basic, ...(opcode === DECOMPRESS ? { decompressFlags: DecompressFlag.enable } : {}) };
+    return m.execute(m.build(opcode, { ...common, ...fields, source1Size: source.length }));
+  };
+  test.each(cases.map(([rule, error, ...how]) => [rule, error, how] as const))('%s: %s', (_rule, error, [opcode, source, fields, prepare]) => {
+    expect(provoke(sprIax, opcode, source, fields, prepare)).toMatchObject({ status: 'analyticsError', error });
+  });
+  test.each(separately)('a profile in which lengths are two sequences: %s', (_rule, error, source) => {
+    expect(provoke({ ...sprIax, separateLengths: true }, DECOMPRESS, source, {})).toMatchObject({ status: 'analyticsError', error: names[error] });
+    expect(provoke(sprIax, DECOMPRESS, source, {}).error).not.toBe(names[error]);
+  });
+  test('those are all that there are but of what is not modelled: mini-blocks, verification, time, streams that end within elements', () => {
+    const never = ['none', 'timeout', 'distanceSpansBlocks', 'lengthSpansBlocks', 'blockSize', 'verification', 'elementsShort'];
+    const raised = [...cases.map(([, error]) => error), ...separately.map(([, error]) => names[error]!)];
+    expect(Object.keys(AnalyticsError).sort()).toEqual([...new Set([...raised, ...never])].sort());
+  });
 });
 
 describe('records', () => {

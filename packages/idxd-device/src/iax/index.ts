@@ -24,6 +24,11 @@ export interface IaxProfile extends Profile {
    * QPL speak of a history of 4 KiB.
    */
   readonly history: number;
+  /**
+   * A run of code lengths does not go on from literals into distances, as RFC 1951 allows. Default false. unconfirmed: the error codes speak of both
+   * separately.
+   */
+  readonly separateLengths?: boolean;
 }
 
 const streams = moveFlags & ~(Flag.fence | Flag.strictOrdering);
@@ -32,12 +37,12 @@ const coded = streams | source2 | IaxFlag.writeAecs | IaxFlag.crcRfc3720;
 const WORDS_OF_EXTRA = 6;
 
 function operations(profile: Profile): Operations {
-  const { history = 4096 } = profile as Partial<IaxProfile>;
+  const { history = 4096, separateLengths = false } = profile as Partial<IaxProfile>;
   const capabilities = Uint32Array.of(profile.iaaCapabilities ?? 0, 0);
   const version2 = profile.version >= 0x200;
   const headerGeneration = IaaCap.get.headerGeneration(capabilities, 0) === 1;
   const forceArray = IaaCap.get.forceArray(capabilities, 0) === 1;
-  const workshop = new Workshop(history);
+  const workshop = new Workshop(history, separateLengths);
   const row = (
     name: string,
     flags: number,

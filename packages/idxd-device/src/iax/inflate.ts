@@ -132,10 +132,7 @@ const distanceEntry = (symbol: number): number =>
 export interface InflateOptions {
   /** How far back a match may begin, in bytes, up to 32768. */
   readonly history: number;
-  /**
-   * The lengths of literals and those of distances are two sequences: a run of one does not go on into the other, as RFC 1951 allows. Default
-   * false. unconfirmed: the device's error codes speak of both separately.
-   */
+  /** As the profile's. */
   readonly separateLengths?: boolean;
 }
 

@@ -100,13 +100,13 @@ export class Work {
   /** Source 1 has ended as a compressed stream. */
   ended = false;
 
-  constructor(history: number) {
+  constructor(history: number, separateLengths: boolean) {
     this.aecs = new Uint8Array(decompressAecsBytes(history));
     this.aecsWords = new Uint32Array(this.aecs.buffer);
     this.plain = new Uint8Array(this.aecs.length + PLAIN_BYTES + BEHIND);
     this.plainWords = new Uint32Array(this.plain.buffer);
     this.plainSource = { bytes: this.plain, at: 0, end: 0, last: false };
-    this.inflate = new Inflate({ history });
+    this.inflate = new Inflate({ history, separateLengths });
     this.deflate = new Deflate({ history });
   }
 
@@ -293,17 +293,19 @@ export const Flush = { done: 0, full: 1, blocked: 2 } as const;
 /** The engines' stock of them. An operation has one from its first step to its last. */
 export class Workshop {
   readonly #history: number;
+  readonly #separateLengths: boolean;
   readonly #idle: Work[] = [];
   readonly #busy: (Work | undefined)[] = [];
-  constructor(history: number) {
+  constructor(history: number, separateLengths: boolean) {
     this.#history = history;
+    this.#separateLengths = separateLengths;
   }
   /** One step of an operation with what it works with. */
   step(io: Io, op: Op, run: (work: Work, io: Io, op: Op) => number): number {
     let work = this.#busy[op.id];
     // An operation that was aborted left its own behind: `phase` says whether this one is new.
     if (!work || op.phase === 0) {
-      work ??= this.#idle.pop() ?? new Work(this.#history);
+      work ??= this.#idle.pop() ?? new Work(this.#history, this.#separateLengths);
       work.begin();
       this.#busy[op.id] = work;
       op.phase = 1;
