@@ -1,5 +1,6 @@
 /** The machine that programs see: a host with accelerators, its kernel and drivers, and a configuration. */
 import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
+import { iax2, sprIax } from '@siov/idxd-device/iax';
 import { applyConfig, type IdxdDriver, loadConfig } from '@siov/idxd-driver';
 import { errnoName } from '@siov/layout/uapi';
 import { Host } from '@siov/stack';
@@ -12,22 +13,29 @@ export class MachineError extends Error {}
 export const deviceProfiles: Readonly<Record<string, { readonly about: string; readonly profile: Profile }>> = {
   'dsa-spr': { about: "DSA of Sapphire Rapids' shape", profile: sprDsa },
   'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape, with an event log", profile: gnrD },
+  'iax-spr': { about: "IAX, the analytics accelerator, of Sapphire Rapids' shape", profile: sprIax },
+  'iax-2.0': { about: 'an IAX of version 2.0', profile: iax2 },
 };
 
 /** One shared and one dedicated queue for user programs, in the format of accel-config's files. */
-export const defaultConfig = (id = 0): string =>
+const defaultConfig = ({ name, id, capabilities }: IdxdDriver): string =>
   JSON.stringify([
     {
-      dev: `dsa${id}`,
+      dev: name,
       groups: [
         {
           dev: `group${id}.0`,
-          grouped_workqueues: [queue(id, 0, { mode: 'shared', size: 16, threshold: 15 }), queue(id, 1, { mode: 'dedicated', size: 16 })],
-          grouped_engines: [0, 1, 2, 3].map((engine) => ({ dev: `engine${id}.${engine}`, group_id: 0 })),
+          grouped_workqueues: [
+            queue(id, 0, { mode: 'shared', size: 16, threshold: 15, ...most(capabilities) }),
+            queue(id, 1, { mode: 'dedicated', size: 16, ...most(capabilities) }),
+          ],
+          grouped_engines: Array.from({ length: capabilities.engines }, (_, engine) => ({ dev: `engine${id}.${engine}`, group_id: 0 })),
         },
       ],
     },
   ]);
+/** Compression asks for room of twice its largest source; the driver's own default is 2 MiB. */
+const most = ({ type }: IdxdDriver['capabilities']): object => (type === 'iax' ? { max_transfer_size: 4 * 2 ** 20 } : {});
 const queue = (id: number, index: number, more: object): object => ({
   dev: `wq${id}.${index}`,
   ...more,
@@ -67,7 +75,7 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
   const { sysfs } = kernel.user;
   sysfs.add('/sys/module/idxd/parameters/sva', { show: () => 'Y\n' });
   // As after boot: configured by nobody, and off.
-  if (config === undefined) for (const driver of drivers) apply(defaultConfig(driver.id));
+  if (config === undefined) for (const driver of drivers) apply(defaultConfig(driver));
   if (config) apply(config);
   return { host, drivers, foreign };
 
@@ -86,10 +94,10 @@ export function nodesOf({ host }: Machine): ReadonlyMap<string, number> {
   const { sysfs } = host.kernel.user;
   const nodes = new Map<string, number>();
   for (const path of host.kernel.user.nodes()) {
-    const [, queue, device] = /^\/dev\/(?:dsa|iax)\/(wq(\d+)\.\d+)$/.exec(path) ?? [];
+    const [, type, queue, device] = /^\/dev\/(dsa|iax)\/(wq(\d+)\.\d+)$/.exec(path) ?? [];
     if (queue === undefined) continue;
     const text = (name: string): number => Number(sysfs.read(`/sys/bus/dsa/devices/${name}`));
-    nodes.set(path, (text(`dsa${device}/cdev_major`) << 8) | text(`${queue}/cdev_minor`));
+    nodes.set(path, (text(`${type}${device}/cdev_major`) << 8) | text(`${queue}/cdev_minor`));
   }
   return nodes;
 }

@@ -1,59 +1,130 @@
-/** Programs of Debian's accel-config and accel-config-test, as they are. */
+/**
+ * Debian's dsa_test and iaa_test (accel-config-test), as they are: every operation on a dedicated and a shared queue, block on fault on and off,
+ * single and in batches of 16, by size. Each run judges itself; here they are counted, by operation. What a test can spend here does not hold all
+ * of them: the smallest and largest sizes are for SIOV_MATRIX=all.
+ */
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { buildMachine, compileShim, ExecServer, native, runProgram } from '../src/index.js';
+import { type ExecServer, runProgram } from '../src/index.js';
+import { serving } from './rig.js';
 
-const program = '/usr/libexec/accel-config/test/dsa_test';
-const there = existsSync(program) && existsSync('/usr/bin/accel-config');
+const folder = '/usr/libexec/accel-config/test';
+const there = existsSync(`${folder}/dsa_test`) && existsSync('/usr/bin/accel-config');
 if (!there) console.log('left out: programs of accel-config-test are not installed (apt-get install accel-config accel-config-test)');
+const all = process.env.SIOV_MATRIX === 'all';
 
-/** What 3.5.3's own runner script runs; delta records there have sizes that are no multiple of 10, which the device refuses with 0x15. */
-const operations = [0x0, 0x3, 0x4, 0x5, 0x6, 0x9, 0x10, 0x11];
-
-test.runIf(there)(
-  'dsa_test: operations on a dedicated and a shared queue, block on fault on and off, single and in batches; nothing is left',
-  async () => {
-    const machine = buildMachine(native());
-    const server = new ExecServer(native(), machine);
-    const shim = compileShim();
-    const failed: string[] = [];
-    try {
-      for (const op of operations)
-        for (const wq of ['0', '1'])
-          for (const flags of ['0x1', '0x0'])
-            for (const bytes of ['1', '4096', '99991'])
-              for (const what of [
-                ['-o', `0x${op.toString(16)}`],
-                ['-o', '0x1', '-b', `0x${op.toString(16)}`, '-c', '16'],
-              ]) {
-                const args = ['-w', wq, '-l', bytes, '-f', flags, ...what];
-                const { code, output } = await runProgram(server, shim, program, args, { stdio: 'pipe' });
-                if (code !== 0 || output.includes('[error]')) failed.push(`${args.join(' ')}: ${code} ${output}`);
-              }
-      expect(failed).toEqual([]);
-      expect(server.alive).toEqual({ processes: 0, files: 0, memories: 0 });
-      expect(server.counts.movdir64b).toBeGreaterThan(0);
-      expect(server.counts.enqcmd).toBeGreaterThan(0);
-    } finally {
-      server.close();
+interface Row {
+  readonly name: string;
+  readonly runs: readonly (readonly string[])[];
+}
+/** Prints how many runs of each row passed; what failed, with its output. */
+async function judged(server: ExecServer, shim: string, program: string, rows: readonly Row[]): Promise<readonly string[]> {
+  const failed: string[] = [];
+  let count = 0;
+  const began = performance.now();
+  for (const { runs } of rows)
+    for (const args of runs) {
+      const { code, output } = await runProgram(server, shim, program, args, { stdio: 'pipe' });
+      count++;
+      if (code !== 0 || output.includes('[error]')) failed.push(`${args.join(' ')}: ${code}\n${output}`);
     }
-  },
-);
+  const lost = new Set(failed.map((text) => text.split(':')[0]));
+  const text = rows.map(({ name, runs }) => `${name} ${runs.filter((args) => !lost.has(args.join(' '))).length}/${runs.length}`);
+  console.log(`${program.split('/').pop()}: ${text.join(', ')}; ${count - failed.length} of ${count} in ${Math.round(performance.now() - began)} ms`);
+  return failed;
+}
 
-test.runIf(there)('accel-config list shows the queues; a refused write has its errno; a shell redirection takes effect', async () => {
-  const server = new ExecServer(native(), buildMachine(native()));
-  const shim = compileShim();
-  const sh = (line: string) => runProgram(server, shim, '/bin/sh', ['-c', line], { stdio: 'pipe' });
-  try {
-    const { output } = await runProgram(server, shim, 'accel-config', ['list'], { stdio: 'pipe' });
-    expect(JSON.parse(output)[0].groups[0].grouped_workqueues.map((wq: { dev: string; state: string }) => [wq.dev, wq.state])).toEqual([
-      ['wq0.0', 'enabled'],
-      ['wq0.1', 'enabled'],
-    ]);
-    const wq = '/sys/bus/dsa/devices/wq0.0';
-    expect((await sh(`echo 7 | dd of=${wq}/size`)).output).toMatch(/Operation not permitted/);
-    expect((await sh(`bash -c "echo wq0.0 > /sys/bus/dsa/drivers/user/unbind"; cat ${wq}/state`)).output).toMatch(/disabled/);
-  } finally {
-    server.close();
-  }
+const hex = (op: number): string => `0x${op.toString(16)}`;
+const both = ['0', '1'];
+const flags = ['0x1', '0x0'];
+const times = <A, B>(a: readonly A[], b: readonly B[]): [A, B][] => a.flatMap((x) => b.map((y): [A, B] => [x, y]));
+
+/** An operation alone and in a batch. */
+function dsaRow(name: string, op: number, sizes: readonly number[], batched = true): Row {
+  const what = batched
+    ? [
+        ['-o', hex(op)],
+        ['-o', '0x1', '-b', hex(op), '-c', '16'],
+      ]
+    : [['-o', hex(op)]];
+  const runs = times(times(both, flags), times(sizes, what)).map(([[wq, flag], [size, op]]) => ['-w', wq, '-l', String(size), '-f', flag, ...op]);
+  return { name, runs };
+}
+const sizes = all ? [1, 4096, 65536, 2 ** 20, 2 ** 21, 3, 777, 99_991] : [1, 777, 4096, 99_991, 2 ** 20];
+const blocks = all ? [512, 1024, 2048, 4096] : [512, 4096];
+const dsaRows: readonly Row[] = [
+  dsaRow('noop', 0x0, sizes),
+  dsaRow('drain', 0x2, sizes, false),
+  dsaRow('memmove', 0x3, sizes),
+  dsaRow('fill', 0x4, sizes),
+  dsaRow('compare', 0x5, sizes),
+  dsaRow('compare pattern', 0x6, sizes),
+  dsaRow('create delta', 0x7, blocks),
+  dsaRow('apply delta', 0x8, blocks),
+  dsaRow('dualcast', 0x9, sizes),
+  dsaRow('CRC', 0x10, sizes),
+  dsaRow('copy with CRC', 0x11, sizes),
+  dsaRow('DIF check', 0x12, blocks),
+  dsaRow('DIF insert', 0x13, blocks),
+  dsaRow('DIF strip', 0x14, blocks),
+  dsaRow('DIF update', 0x15, blocks),
+  dsaRow('cache flush', 0x20, sizes),
+];
+
+test.runIf(there)('dsa_test: every operation passes', { timeout: 300_000 }, async () => {
+  await serving(async (server, shim) => {
+    expect(await judged(server, shim, `${folder}/dsa_test`, dsaRows)).toEqual([]);
+    expect(server.counts.movdir64b).toBeGreaterThan(0);
+    expect(server.counts.enqcmd).toBeGreaterThan(0);
+  });
+});
+
+/** Sizes, and how many elements of which width: filter flags of the package's own runner script. */
+function iaxRow(name: string, op: number, sizes: readonly number[], more: (size: number) => readonly string[] = () => []): Row {
+  const runs = times(times(both, flags), sizes).map(([[wq, flag], size]) => [
+    '-w',
+    wq,
+    '-l',
+    String(size),
+    '-f',
+    flag,
+    '-o',
+    hex(op),
+    ...more(size),
+    '-t',
+    '5000',
+  ]);
+  return { name, runs };
+}
+const streams = all ? [4096, 65536, 2 ** 20, 2 ** 21] : [4096, 65536];
+const elements = all ? [512, 1024, 4096, 65536, 2 ** 20, 2 ** 21] : [512, 4096, 65536];
+const filter = (flag: string, bytes: number) => (size: number) => ['-2', flag, '-3', String(size / bytes)];
+const iaxRows: readonly Row[] = [
+  iaxRow('noop', 0x0, [1, 4096]),
+  iaxRow('CRC-64, bits reversed', 0x44, [1, ...streams], () => ['-1', '0x8000']),
+  iaxRow('CRC-64, inverted', 0x44, [1, ...streams], () => ['-1', '0x4000']),
+  iaxRow('zero decompress 32', 0x48, streams),
+  iaxRow('zero decompress 16', 0x49, streams),
+  iaxRow('zero compress 32', 0x4c, streams),
+  iaxRow('zero compress 16', 0x4d, streams),
+  iaxRow('compress', 0x43, streams),
+  iaxRow('decompress', 0x42, streams),
+  iaxRow('scan', 0x50, elements, filter('0x7c', 4)),
+  iaxRow('set membership', 0x51, elements, filter('0x38', 2)),
+  iaxRow('extract', 0x52, elements, filter('0x7c', 4)),
+  iaxRow('select', 0x53, elements, filter('0x7c', 4)),
+  iaxRow('RLE burst 8', 0x54, all ? [512, 1024, 4096, 32768, 65536, 131072] : [512, 4096], filter('0x1c', 1)),
+  iaxRow('RLE burst 16', 0x54, [32, 64, 128, 256, 512, 1024], filter('0x3c', 2)),
+  iaxRow('RLE burst 32', 0x54, [64, 128, 256, 512, 1024, 2048], filter('0x7c', 4)),
+  iaxRow('find unique', 0x55, elements, filter('0x38', 2)),
+  iaxRow('expand', 0x56, elements, filter('0x7c', 4)),
+];
+
+test.runIf(there)('iaa_test: every operation that the device has passes', { timeout: 300_000 }, async () => {
+  await serving(
+    async (server, shim) => {
+      expect(await judged(server, shim, `${folder}/iaa_test`, iaxRows)).toEqual([]);
+    },
+    { devices: ['iax-spr'] },
+  );
 });

@@ -95,11 +95,14 @@ function put(view: Uint8Array, at: number, offset: number, low: number, high: nu
   }
 }
 
-/** unconfirmed: an empty record, like one of a broken size, is refused. */
+/**
+ * unconfirmed: an empty record is applied, and changes nothing. dsa_test asks for it where a creation stopped at its first entry, and DML's rule (whole
+ * entries) lets it pass.
+ */
 function checkApply(op: Op): number {
   const bytes = apply.deltaSize(op.descriptor, 0);
   if (op.remaining & 7 || op.remaining > MAX_BYTES) return Status.transferSize;
-  if (bytes === 0 || bytes % DELTA_ENTRY_BYTES !== 0) return Status.deltaRecordSize;
+  if (bytes % DELTA_ENTRY_BYTES !== 0) return Status.deltaRecordSize;
   if ((op.sourceLow | op.destinationLow) & 7) return Status.alignment;
   return overlapping(op.sourceHigh, op.sourceLow, bytes, op.destinationHigh, op.destinationLow, op.remaining) ? Status.overlap : 0;
 }
