@@ -22,8 +22,13 @@ export const recorded = Flag.recordAddressValid | Flag.requestRecord;
 export { crc32 };
 
 type Fields = Partial<{ [K in keyof typeof IaxDescriptor.set]: number }>;
-export function iaxMachine({ profile = sprIax, wq = {} }: { profile?: IaxProfile; wq?: WqOptions } = {}) {
-  const m = machine({ profile });
+interface Options {
+  profile?: IaxProfile;
+  wq?: WqOptions;
+  trafficClassB?: number;
+}
+export function iaxMachine({ profile = sprIax, wq = {}, trafficClassB = 0 }: Options = {}) {
+  const m = machine({ profile, trafficClassB });
   m.start({ size: 16, maxBatchShift: 0, ...wq });
   /** A descriptor with the record at `RECORD`: fields by name; `flags` besides those that ask for the record. */
   const build = (opcode: number, { flags = 0, ...fields }: Fields): Uint32Array => {
