@@ -67,7 +67,7 @@ function runPageStates(): State[] {
 }
 
 const ABOUT = `Runs the set-ups of published measurements of DSA on the model and prints, point by point, model, measurement, deviation and the
-tolerance that the data deserve; where points are outside, why. C1 to C4, C6, C9, the floor of C5 and the first point of C11 set
+tolerance that the data deserve; where points are outside, a likely reason. C1 to C4, C6, C9, the floor of C5 and the first point of C11 set
 rows of the cost table, so they test its shape; the first point of C7 set what the thread spends on a member of a batch; the others
 are mostly independent, and C13 is exact. Then, without an ID or with 'claims', twelve statements about such devices, each true or
 false by what this run measured on the model.`;
@@ -137,7 +137,7 @@ function print(drawn: readonly Drawn[], states: readonly State[], counts: readon
         ['size', 'measured', 'model', 'deviation', 'tolerance', ''],
       ),
     );
-    if (inside < judged.length && curve.because) say(`why: ${curve.because}`);
+    if (inside < judged.length && curve.because) say(`a likely reason, which no run tested: ${curve.because}`);
     say('');
   }
   if (states.length > 0) {
@@ -149,7 +149,7 @@ function print(drawn: readonly Drawn[], states: readonly State[], counts: readon
         ['', 'measured', 'model', 'deviation', ''],
       ),
     );
-    for (const s of states) if (!s.inside && s.because) say(`why (${s.what}): ${s.because}`);
+    for (const s of states) if (!s.inside && s.because) say(`a likely reason (${s.what}), which no run tested: ${s.because}`);
     say('');
   }
   if (counts.length > 0) {

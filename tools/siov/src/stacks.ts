@@ -5,6 +5,7 @@ import type { CostTable, HostOptions, Trace } from '@siov/stack';
 import { MdevStack, openGuestQueue } from '@siov/stack/mdev';
 import { openUacceQueue, UacceStack } from '@siov/stack/uacce';
 import type { Mode, Ready } from './model.js';
+import { native } from './native.js';
 
 export interface StackChoice {
   readonly mode: Mode;
@@ -23,6 +24,7 @@ const hostOptions = (choice: StackChoice): HostOptions => ({
   ramBytes: choice.ramBytes,
   costs: choice.costs,
   devices: [choice.device],
+  native,
   ...(choice.scatter === undefined ? {} : { scatter: choice.scatter }),
   ...(choice.trace ? { trace: choice.trace } : {}),
 });
