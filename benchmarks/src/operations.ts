@@ -11,12 +11,17 @@ const sizeName = (bytes: number): string => (bytes < K * K ? `${bytes / K} KiB` 
 const pageKinds = ['2 MiB pages', 'contiguous 4 KiB pages', 'scattered 4 KiB pages'] as const;
 type Pages = (typeof pageKinds)[number];
 
-/** What the plain form is called, how it is made, and the operation. */
-interface Row {
+/** A plain form, and how it is made. */
+interface Plain {
   readonly plain: string;
+  make(bytes: number): () => unknown;
+}
+/** What the plain form is called, how it is made, and the operation. */
+interface Row extends Plain {
   /** Without native code for the model. */
   readonly own?: boolean;
-  make(bytes: number): () => unknown;
+  /** Another plain form: of all the work, where the first is of a part that no device can do less than. */
+  readonly whole?: Plain;
   run(driver: Driver, bytes: number): void;
 }
 const operations: Readonly<Record<string, Row>> = {
@@ -52,6 +57,17 @@ const operations: Readonly<Record<string, Row>> = {
       const from = new Uint8Array(bytes).fill(1);
       return () => nativeCrc32c(from);
     },
+    whole: {
+      plain: 'TypedArray.set and the same CRC-32C',
+      make(bytes) {
+        const from = new Uint8Array(bytes).fill(1);
+        const to = new Uint8Array(bytes);
+        return () => {
+          to.set(from);
+          return nativeCrc32c(from);
+        };
+      },
+    },
     run: (driver, bytes) => driver.run(Opcode.copyCrc, bytes),
   },
   'copy-crc without native code': {
@@ -72,15 +88,19 @@ const goals: Readonly<Record<Pages, Readonly<Record<number, number>>>> = {
   'scattered 4 KiB pages': { [64 * K]: 0.45, [2048 * K]: 0.45 },
 };
 const nameOf = (op: string, bytes: number, pages: Pages): string => `${op} ${sizeName(bytes)}, ${pages}`;
-const plainName = (op: string, bytes: number): string => `${operations[op]!.plain}, ${sizeName(bytes)} (${op})`;
+const plainName = (op: string, bytes: number, { plain }: Plain = operations[op]!): string => `${plain}, ${sizeName(bytes)} (${op})`;
 
 export function registerOperations(factory: StackFactory): void {
   const stacks = [{ native }, {}].map((options) => ({ together: factory(options), scattered: factory({ ...options, scatter: 7 }) }));
-  for (const [op, { own, make, run }] of Object.entries(operations))
+  for (const [op, { own, make, run, whole }] of Object.entries(operations))
     for (const bytes of sizes)
       summary(() => {
         const plain = make(bytes);
         bench(plainName(op, bytes), () => do_not_optimize(plain())).baseline(true);
+        if (whole) {
+          const both = whole.make(bytes);
+          bench(plainName(op, bytes, whole), () => do_not_optimize(both()));
+        }
         for (const pages of pageKinds) {
           const { together, scattered } = stacks[own ? 1 : 0]!;
           const stack: BenchStack = pages === 'scattered 4 KiB pages' ? scattered : together;
@@ -95,16 +115,19 @@ export function registerOperations(factory: StackFactory): void {
 /** A table of ratios, medians of the run: 1 is as fast as the plain form. */
 export function operationRatios(median: (name: string) => number | undefined): string[] {
   const rows: string[] = [];
-  for (const op of Object.keys(operations))
+  for (const [op, { whole }] of Object.entries(operations))
     for (const bytes of sizes) {
-      const plain = median(plainName(op, bytes));
-      if (plain === undefined) continue;
-      const cells = pageKinds.map((pages) => {
-        const goal = goals[pages][bytes];
-        const ratio = plain / median(nameOf(op, bytes, pages))!;
-        return `${ratio.toFixed(2)}${goal === undefined ? '' : ` (goal ${goal}${ratio >= goal ? '' : ', missed'})`}`;
-      });
-      rows.push(`| ${op} ${sizeName(bytes)} | ${cells.join(' | ')} |`);
+      const row = (what: string, plain: number | undefined): void => {
+        if (plain === undefined) return;
+        const cells = pageKinds.map((pages) => {
+          const goal = goals[pages][bytes];
+          const ratio = plain / median(nameOf(op, bytes, pages))!;
+          return `${ratio.toFixed(2)}${goal === undefined ? '' : ` (goal ${goal}${ratio >= goal ? '' : ', missed'})`}`;
+        });
+        rows.push(`| ${what} ${sizeName(bytes)} | ${cells.join(' | ')} |`);
+      };
+      row(op, median(plainName(op, bytes)));
+      if (whole) row(`${op}, beside ${whole.plain},`, median(plainName(op, bytes, whole)));
     }
   return rows.length === 0 ? [] : [`| ratio to the plain form | ${pageKinds.join(' | ')} |`, '| --- | --- | --- | --- |', ...rows];
 }
