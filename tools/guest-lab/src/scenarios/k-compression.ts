@@ -1,5 +1,6 @@
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { AnalyticsError } from '@siov/idxd-device/spec';
+import type { Boot } from '../guest.js';
 import type { Lab, Scenario } from '../lab.js';
 import type { Server } from '../server.js';
 import { analyticsQueues, configFile } from './queues.js';
@@ -86,7 +87,7 @@ const deflated = (file: Buffer, windowBits: number): Piece[] =>
     return { plain, packed: deflateRawSync(plain, { windowBits }) };
   });
 
-async function through(lab: Lab, server: Server, boot: { readonly cpus: number; readonly dma: 'mapped' | 'messages' }): Promise<void> {
+async function through(lab: Lab, server: Server, how: string, boot: Pick<Boot, 'cpus' | 'dma' | 'iommu'>): Promise<void> {
   const file = lab.module(FILE);
   const [half] = deflated(file.subarray(0, PIECE / 2), 12);
   const far = deflated(Buffer.concat([half!.plain, half!.plain]), 15);
@@ -96,7 +97,7 @@ async function through(lab: Lab, server: Server, boot: { readonly cpus: number; 
     far: join(far),
   };
   const guest = await lab.guest({ servers: [server], files, script: script('iax0'), ...boot });
-  const label = `${server.device}, ${boot.dma}`;
+  const label = `${server.device}, ${how}`;
   lab.equal(`${label}: the queue that the driver sets up by itself`, guest.lines('default'), ['enabled', 'crypto']);
   for (const [i, { name, sync, verify }] of [{ name: 'default', sync: 'sync', verify: 1 }, ...modes].entries()) {
     lab.equal(`${label}, ${name}: attributes of the driver`, guest.lines(`${name}.attributes`), [sync, `${verify}`]);
@@ -142,7 +143,8 @@ export const compression: Scenario = {
   about:
     'iaa_crypto takes analytics accelerators of both versions, passes its self-test as deflate-iaa, and a file goes through both of its modes, there and back, to and from zlib',
   async run(lab) {
-    await through(lab, await lab.serve('iax'), { cpus: 1, dma: 'mapped' });
-    await through(lab, await lab.serve('iax-2.0'), { cpus: 2, dma: 'messages' });
+    await through(lab, await lab.serve('iax'), 'mapped', { cpus: 1 });
+    await through(lab, await lab.serve('iax-2.0'), 'messages', { cpus: 2, dma: 'messages' });
+    await through(lab, await lab.serve('iax-2.0'), 'behind VT-d', { cpus: 1, iommu: true });
   },
 };
