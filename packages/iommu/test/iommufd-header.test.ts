@@ -143,22 +143,22 @@ test.skipIf(!here)('ioctl numbers', () => {
 const { IoasMapFlag, HwptAllocFlag, HwInfoFlag, HwInfoCapability, DirtyTrackingFlag, GetDirtyBitmapFlag } = iommufd;
 const { PageFaultFlag, PageFaultPermission, PageAnswerCode, OptionId, OptionOp, VfioIoasOp, VeventFlag } = iommufd;
 /** By prefix in the header; names that it has otherwise are spelt out. */
-const flags: readonly (readonly [prefix: string, ours: Readonly<Record<string, number>>, other?: Readonly<Record<string, string>>])[] = [
-  ['IOMMU_IOAS_MAP_', IoasMapFlag],
+const flags: readonly (readonly [prefix: string, ours: Readonly<Record<string, number>>, other: Readonly<Record<string, string>>])[] = [
+  ['IOMMU_IOAS_MAP_', IoasMapFlag, {}],
   ['IOMMU_HWPT_ALLOC_', HwptAllocFlag, { FAULT_ID_VALID: 'IOMMU_HWPT_FAULT_ID_VALID' }],
-  ['IOMMU_HW_INFO_FLAG_', HwInfoFlag],
+  ['IOMMU_HW_INFO_FLAG_', HwInfoFlag, {}],
   ['IOMMU_HW_CAP_PCI_', HwInfoCapability, { DIRTY_TRACKING: 'IOMMU_HW_CAP_DIRTY_TRACKING' }],
-  ['IOMMU_HWPT_DIRTY_TRACKING_', DirtyTrackingFlag],
-  ['IOMMU_HWPT_GET_DIRTY_BITMAP_', GetDirtyBitmapFlag],
-  ['IOMMU_PGFAULT_FLAGS_', PageFaultFlag],
-  ['IOMMU_PGFAULT_PERM_', PageFaultPermission],
-  ['IOMMUFD_PAGE_RESP_', PageAnswerCode],
-  ['IOMMU_OPTION_', OptionId],
-  ['IOMMU_OPTION_OP_', OptionOp],
-  ['IOMMU_VFIO_IOAS_', VfioIoasOp],
-  ['IOMMU_VEVENTQ_FLAG_', VeventFlag],
+  ['IOMMU_HWPT_DIRTY_TRACKING_', DirtyTrackingFlag, {}],
+  ['IOMMU_HWPT_GET_DIRTY_BITMAP_', GetDirtyBitmapFlag, {}],
+  ['IOMMU_PGFAULT_FLAGS_', PageFaultFlag, {}],
+  ['IOMMU_PGFAULT_PERM_', PageFaultPermission, {}],
+  ['IOMMUFD_PAGE_RESP_', PageAnswerCode, {}],
+  ['IOMMU_OPTION_', OptionId, {}],
+  ['IOMMU_OPTION_OP_', OptionOp, {}],
+  ['IOMMU_VFIO_IOAS_', VfioIoasOp, {}],
+  ['IOMMU_VEVENTQ_FLAG_', VeventFlag, {}],
 ];
-test.skipIf(!here).each(flags)('%s', (prefix, ours, other = {}) => {
+test.skipIf(!here).each(flags)('%s', (prefix, ours, other) => {
   const header = Object.keys(ours).map((name) => other[name] ?? prefix + name);
   expect(Object.values(ours)).toEqual(evaluate(['linux/iommufd.h'], header));
 });

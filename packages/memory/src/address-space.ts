@@ -36,6 +36,8 @@ export interface AddressSpaceOptions {
   readonly costs?: MemoryCosts | undefined;
   readonly clock?: Clock | undefined;
   readonly trace?: Trace | undefined;
+  /** Pages that may be locked, by mlock or by drivers that pin for long; default: no limit. RLIMIT_MEMLOCK. */
+  readonly lockedPages?: number | undefined;
   /** TLB shootdown: called with every unmap and every right taken away, before frames are freed. Pages are address / 4096. */
   readonly flush?: ((rootFrame: number, startPage: number, pages: number) => void) | undefined;
 }
@@ -53,6 +55,7 @@ export class AddressSpace implements AreaOwner {
   private readonly tables: PageTables;
   private readonly areas = new AreaList();
   private readonly notifiers = new Set<MmuNotifier>();
+  private locked = 0;
 
   constructor(ports: AddressSpaceOptions) {
     this.ports = ports;
@@ -71,6 +74,8 @@ export class AddressSpace implements AreaOwner {
     const align = flags & MapFlag.HUGETLB ? HUGE : 4096;
     if (!whole(address) || !whole(length) || !whole(offset) || offset % 4096 || length === 0) return -Errno.EINVAL;
     if (!(flags & (MapFlag.SHARED | MapFlag.PRIVATE)) || (backing && flags & MapFlag.HUGETLB)) return -Errno.EINVAL;
+    // A copy of its own is not made of a file of memory.
+    if (backing?.shared && !(flags & MapFlag.SHARED)) return -Errno.EINVAL;
     length = Math.ceil(length / align) * align;
     if (length > USER_END || this.rootFrame < 0 || this.areas.list.length >= MAX_AREAS) return -Errno.ENOMEM;
     let start: number;
@@ -88,9 +93,9 @@ export class AddressSpace implements AreaOwner {
       if (start < 0) return -Errno.ENOMEM;
     }
     const end = start + length;
-    const file = backing && new FileMapping(start, length, offset, prot, flags);
-    const shared = !backing && flags & MapFlag.SHARED ? new SharedPages() : undefined;
-    const area = new Area(this, start, end, prot & 7, flags, 0, file, shared);
+    const file = backing && !backing.shared ? new FileMapping(start, length, offset, prot, flags) : undefined;
+    const shared = backing?.shared ?? (!backing && flags & MapFlag.SHARED ? new SharedPages() : undefined);
+    const area = new Area(this, start, end, prot & 7, flags, shared ? offset / 4096 : 0, file, shared);
     this.areas.insert(area);
     const answer = backing && file ? backing.map(file) : 0;
     if (answer < 0) {
@@ -98,7 +103,7 @@ export class AddressSpace implements AreaOwner {
       this.munmapRange(start, end);
       return answer;
     }
-    if (flags & MapFlag.POPULATE && !backing && prot & 7) {
+    if (flags & MapFlag.POPULATE && !file && prot & 7) {
       for (let at = start; at < end; at += align) {
         const result = this.faultIn(area, at);
         if (result === 0) continue;
@@ -176,6 +181,17 @@ export class AddressSpace implements AreaOwner {
     this.counters[Counter.pins]! += pages;
     this.ports.clock?.spend(pages * (this.ports.costs?.pin ?? 0));
     return pages;
+  }
+
+  /** Pages that count as locked. Linux, VmLck and VmPin. */
+  get lockedPages(): number {
+    return this.locked;
+  }
+  /** Counts pages as locked: 0, or -ENOMEM beyond the limit. A negative number takes them back. Linux, account_locked_vm. */
+  lockPages(pages: number): number {
+    if (pages > 0 && this.locked + pages > (this.ports.lockedPages ?? Number.POSITIVE_INFINITY)) return -Errno.ENOMEM;
+    this.locked += pages;
+    return 0;
   }
 
   /** Takes back the pins of the first `count` frames; also after exit. */
@@ -282,6 +298,7 @@ export class AddressSpace implements AreaOwner {
     const { words, at } = this.tables;
     if (words[at] !== 0) return 0;
     const index = area.pageIndex(start);
+    if (area.shared && index >= area.shared.pages) return -Errno.EIO;
     let frame = area.shared?.frames.get(index) ?? -1;
     if (frame < 0) {
       frame = bytes === HUGE ? this.pins.allocHuge() : this.frames.alloc();

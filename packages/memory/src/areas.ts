@@ -25,6 +25,8 @@ export interface VmArea {
 /** A file that is mapped: 0, or -errno, which becomes mmap's answer. Called once by mmap. */
 export interface Backing {
   map(area: VmArea): number;
+  /** A file of memory: its pages are mapped, `map` is not asked. */
+  readonly shared?: SharedPages;
 }
 
 /** What an area needs of the address space it lies in. */
@@ -64,10 +66,15 @@ export class FileMapping implements VmArea {
   }
 }
 
-/** Anonymous memory that a forked child shares: pages by index, given back with the last area. Linux, shmem. */
+/** Memory that mappings share: pages by index, given back with the last of its users. Linux, shmem. */
 export class SharedPages {
   readonly frames = new Map<number, number>();
+  /** Areas that show it, and whoever else holds it. */
   areas = 0;
+  /** An access to a page from here on is SIGBUS. */
+  get pages(): number {
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 /** One contiguous piece of the address space with the same rights throughout. */

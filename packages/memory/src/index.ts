@@ -7,5 +7,7 @@ export { AddressSpace, Counter, USER_END, USER_START } from './address-space.js'
 export type { Backing, VmArea } from './areas.js';
 export type { FrameAllocatorOptions } from './frames.js';
 export { FrameAllocator, MAX_ORDER } from './frames.js';
+export { MemoryFile } from './memory-file.js';
 export { PhysicalMemory } from './physical.js';
+export { pinCount } from './pins.js';
 export type { Clock, Frames, Mmio, MmuNotifier, PhysicalMap, Region, Trace } from './ports.js';

@@ -32,6 +32,12 @@ export class Pins {
     this.countsOf(head)[head & CHUNK_MASK]!++;
   }
 
+  /** How often a frame is pinned. */
+  count(frame: number): number {
+    const head = this.headOf(frame);
+    return this.countsOf(head)[head & CHUNK_MASK]!;
+  }
+
   unpin(frame: number): void {
     const head = this.headOf(frame);
     const counts = this.countsOf(head);
@@ -77,3 +83,5 @@ export function pinsOf(frames: Frames): Pins {
   if (!pins) pinsByFrames.set(frames, (pins = new Pins(frames)));
   return pins;
 }
+/** How often a frame of an allocator is pinned. */
+export const pinCount = (frames: Frames, frame: number): number => pinsOf(frames).count(frame);

@@ -75,7 +75,7 @@ export interface AccessObject extends Counted {
   readonly access: Access;
 }
 /** Of a driver's own. */
-export interface OtherObject extends Counted {
+interface OtherObject extends Counted {
   readonly kind: 'other';
   destroy(): void;
 }

@@ -54,11 +54,13 @@ export interface PageTable {
   /** The frames may be reused when it returns. */
   unmap(iova: bigint, bytes: number): void;
   /** Absent: it was not made for dirty tracking. */
-  readonly dirty?: {
-    set(on: boolean): number;
-    /** `record` absent: only clears. */
-    read(iova: bigint, bytes: bigint, clear: boolean, record: RecordDirty | undefined): number;
-  };
+  readonly dirty?:
+    | {
+        set(on: boolean): number;
+        /** `record` absent: only clears. */
+        read(iova: bigint, bytes: bigint, clear: boolean, record: RecordDirty | undefined): number;
+      }
+    | undefined;
   events: DomainEvents | undefined;
   /** Somebody whom iommufd does not know is attached, or stands on it. */
   readonly busy: boolean;
