@@ -21,6 +21,7 @@ export const deviceTable: Readonly<Record<string, { readonly about: string; make
   'dsa-spr': { about: "DSA of Sapphire Rapids' shape", make: bare(sprDsa) },
   'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape", make: bare(gnrD) },
   iax: { about: "IAX, the analytics accelerator, of Sapphire Rapids' shape", make: bare(sprIax) },
+  'iax-spr': { about: 'the same', make: bare(sprIax) },
   'iax-2.0': { about: 'an IAX of version 2.0', make: bare(iax2) },
   vdev: { about: "the mdev model's virtual device (one queue), for shared guest memory", make: () => new BareVdev() },
 };

@@ -67,7 +67,7 @@ describe('a mistake in the call is one line, and exit code 2', () => {
     [['serve', '--socket', `/tmp/${'x'.repeat(110)}`], /longer than 107 bytes/],
     [['serve', '--socket', `${taken}/s`], /part of the path is not a folder/],
     [['serve', '--socket', '/proc/s'], /socket \/proc\/s: /],
-    [['serve', '--socket', '/x', '--device', 'gpu'], /'gpu' is not one of dsa-spr, dsa-gnrd, iax, iax-2.0, vdev/],
+    [['serve', '--socket', '/x', '--device', 'gpu'], /'gpu' is not one of dsa-spr, dsa-gnrd, iax, iax-spr, iax-2.0, vdev/],
     [['serve', '--socket', '/x', '--peer', 'crosvm'], /'crosvm' is not one of strict, libvfio-user, qemu, cloud-hypervisor/],
     [['serve', '--socket', '/x', '--inject', 'gremlins'], /'gremlins' is not a fault; faults are 'halt/],
     [['serve', '--socket', '/x', '--inject', 'swerror 200'], /'200' is not an error code from 1 to 0x7f/],

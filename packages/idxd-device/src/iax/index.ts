@@ -57,7 +57,8 @@ function operations(profile: Profile): Operations {
     writes,
     stream,
     sized: true,
-    // unconfirmed: that the other sizes have the queue's limit too.
+    // The queue's limit is that of the other sizes too: accel-config (test/configs/2g2q_user_2.conf) raises it to the largest destination of its tests.
+    // unconfirmed: for source 2.
     check: (op, _overlapping, most) => (writes > 0 && (maxDestination(op) > most || source2Size(op) > most) ? IaxStatus.size : check(op)),
     step: (io, op) => workshop.step(io, op, run),
   });
