@@ -115,7 +115,9 @@ export class Requester implements Upstream {
     const offset = lo & 0xfff;
     // Bytes from `offset` of the first frame on that are known to be contiguous.
     let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
-    if (length < max) length = this.grow(found, access, pasid, hi, lo, length, max, first);
+    // Where the next page is known to lie elsewhere there is nothing to find out.
+    if (length < max && (entries[found + RUN] !== RUN_ENDS || entries[found + VERSION] !== this.iotlb.version || unit.detector !== undefined))
+      length = this.grow(found, access, pasid, hi, lo, length, max, first);
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(first, offset, length, out);
@@ -224,7 +226,7 @@ export class Requester implements Upstream {
     if (small && entries[found + VERSION] === iotlb.version) {
       const known = entries[found + RUN]!;
       run = Math.min(known & ~RUN_ENDS, (max - length + 0xfff) >>> 12);
-      this.counted(access, run);
+      if (run > 0) this.counted(access, run);
       length += run << 12;
       if (length >= max || known & RUN_ENDS) return length;
     }
