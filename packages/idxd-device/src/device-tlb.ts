@@ -84,8 +84,10 @@ export class DeviceTlb implements Upstream {
     this.#page[slot] = (last | 0) >>> 12;
     this.#access[slot] = access;
     this.#offset[slot] = out.offset + out.length - 1 - (last & (PAGE - 1));
-    this.#views[slot] = out.view;
-    this.#words[slot] = out.words;
+    if (this.#views[slot] !== out.view) {
+      this.#views[slot] = out.view;
+      this.#words[slot] = out.words;
+    }
     return answer;
   }
 
