@@ -26,9 +26,11 @@ interface Options {
   profile?: IaxProfile;
   wq?: WqOptions;
   trafficClassB?: number;
+  puttingOff?: boolean;
 }
-export function iaxMachine({ profile = sprIax, wq = {}, trafficClassB = 0 }: Options = {}) {
-  const m = machine({ profile, trafficClassB });
+export function iaxMachine({ profile = sprIax, wq = {}, trafficClassB = 0, puttingOff = false }: Options = {}) {
+  // Requests are put off where it has no translations of its own, as behind a socket.
+  const m = machine({ profile, trafficClassB, ...(puttingOff ? { puttingOff, deviceTlb: false } : {}) });
   m.start({ size: 16, maxBatchShift: 0, ...wq });
   /** A descriptor with the record at `RECORD`: fields by name; `flags` besides those that ask for the record. */
   const build = (opcode: number, { flags = 0, ...fields }: Fields): Uint32Array => {
@@ -46,6 +48,7 @@ export function iaxMachine({ profile = sprIax, wq = {}, trafficClassB = 0 }: Opt
     m.words[RECORD / 4] = 0;
     m.submit(d);
     m.run();
+    while (m.answered()) {}
     return record();
   };
   /** AECS for compression with the fixed codes and the first bits of the output, as Linux iaa_crypto has it. */

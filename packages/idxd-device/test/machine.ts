@@ -56,6 +56,8 @@ export function machine(
     native?: Native;
     unconnected?: boolean;
     deviceTlb?: boolean | 'device' | 'engine';
+    /** Memory that is reached by messages: each read is put off once. `answered` lets those that wait ask again. */
+    puttingOff?: boolean;
   } = {},
 ) {
   const clock = new Clock();
@@ -68,11 +70,19 @@ export function machine(
   const messages: { address: number; data: number }[] = [];
   const pageRequests: { pasid: number; page: number; group: number; write: boolean }[] = [];
   const seen: { pasid: number; access: number }[] = [];
+  const asked = new Set<number>();
+  let putOff = 0;
   const upstream: Upstream = {
     acquire(access: number, pasid: number, high: number, low: number, max: number, out: Extent): number {
       const address = (high >>> 0) * 2 ** 32 + (low >>> 0);
       seen.push({ pasid, access });
       out.ns = 0;
+      const key = address;
+      if (options.puttingOff && !(access & DmaAccess.write) && !asked.delete(key)) {
+        asked.add(key);
+        putOff++;
+        return TlpStatus.waiting;
+      }
       const page = address >>> 12;
       const refused = access & DmaAccess.write ? readOnly : writeOnly;
       const missing = address >= bytes.length || absent.has(page) || strangers.has(pasid) || refused.has(page);
@@ -113,6 +123,15 @@ export function machine(
 
   const run = (): void => {
     clock.wait(() => false);
+  };
+  /** False: nothing waited. */
+  const answered = (): boolean => {
+    if (putOff === 0) return false;
+    putOff = 0;
+    const { engines, descriptorsPerEngine = 64 } = device.profile;
+    for (let operation = 0; operation < engines * descriptorsPerEngine; operation++) device.pageResponse(-1, operation, 0);
+    run();
+    return true;
   };
   const read = (offset: number): number => bar0.read(offset, 4);
   const write = (offset: number, value: number): void => bar0.write(offset, 4, value);
@@ -203,6 +222,7 @@ export function machine(
     pageRequests,
     seen,
     run,
+    answered,
     read,
     write,
     groups,
