@@ -7,10 +7,12 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Descriptor, Flag, Status } from '@siov/idxd-device/spec';
 import { Errno, MapFlag, Open, PENDING, Poll } from '@siov/layout/uapi';
 import type { Program, UserTask } from '@siov/vfs';
 import { emulate } from './emulate.js';
 import type { ForeignMm } from './foreign.js';
+import { type Injections, Injector } from './inject.js';
 import { type Machine, nodesOf } from './machine.js';
 import type { Native, NativeBytes } from './native.js';
 import { type ServedFile, Session } from './session.js';
@@ -48,19 +50,32 @@ export interface ServerCounts {
   /** Instructions carried out in programs, and the milliseconds that took there, of processes that ended. */
   traps: number;
   trapMs: number;
+  /** Faults on demand. */
+  injected: number;
 }
 export interface ServerOptions {
   /** Where the overlay's folder goes; default: shared memory, or else the folder for temporary files. */
   readonly folder?: string;
-  /** Asked before a descriptor reaches a queue: the answer that ENQCMD gets instead, or undefined. */
-  readonly refuse?: () => boolean;
+  /** Faults on demand. */
+  readonly inject?: Injections;
 }
 
 export class ExecServer {
   readonly machine: Machine;
   /** The overlay's folder: SIOV_EXEC of programs. */
   readonly root: string;
-  readonly counts: ServerCounts = { processes: 0, calls: 0, movdir64b: 0, enqcmd: 0, retries: 0, stores: 0, loads: 0, traps: 0, trapMs: 0 };
+  readonly counts: ServerCounts = {
+    processes: 0,
+    calls: 0,
+    movdir64b: 0,
+    enqcmd: 0,
+    retries: 0,
+    stores: 0,
+    loads: 0,
+    traps: 0,
+    trapMs: 0,
+    injected: 0,
+  };
   readonly #native: Native;
   readonly #options: ServerOptions;
   readonly #tree: Tree;
@@ -212,23 +227,52 @@ export class ExecServer {
     const { words, mm } = session;
     const { counts } = this;
     const kind = words[at + Slot.kind / 4];
-    const { device, offset } = this.#behind(session, words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32);
+    const address = words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32;
+    const frame = mm.frameOf(address);
+    const { device, offset } = this.#behind(session, address);
+    const packet = this.#copy(words, at);
     if (kind !== Kind.enqcmd) {
       counts.movdir64b++;
-      if (offset % 64 === 0) device?.movdir64b?.(offset, this.#copy(words, at), 0);
+      if (offset % 64 === 0 && !this.#injected(session, frame, packet)) device?.movdir64b?.(offset, packet, 0);
       session.take(at);
       return;
     }
     counts.enqcmd++;
-    const packet = this.#copy(words, at);
     let answer: number = Answer.busError;
     if (mm.pasid < 0) answer = Answer.protection;
     else if (device?.enqcmd && offset % 64 === 0) {
       packet[0] = mm.pasid;
-      answer = this.#options.refuse?.() || device.enqcmd(offset, packet, 0) !== 0 ? Answer.retry : Answer.done;
+      const refused = session.injector?.refuses() ?? false;
+      answer = refused || (!this.#injected(session, frame, packet) && device.enqcmd(offset, packet, 0) !== 0) ? Answer.retry : Answer.done;
       if (answer === Answer.retry) counts.retries++;
     }
     session.answer(at, answer);
+  }
+  /** A fault on demand: true when the descriptor has got its end by it, and the device does not see it. */
+  #injected(session: Session, frame: number, packet: Uint32Array): boolean {
+    const verdict = session.injector?.next();
+    if (!verdict) return false;
+    const { status, softwareError, halt } = verdict;
+    const index = this.machine.drivers.findIndex((driver) => driver.wqs.some((wq) => driver.portalFrame(wq) === frame));
+    const device = this.machine.host.devices[index];
+    if (status || softwareError || halt) this.counts.injected++;
+    if (softwareError) device?.injectSoftwareError(softwareError);
+    if (halt) device?.injectHalt(halt);
+    if (!status) return false;
+    // Without a record to write, the device would say it in SWERROR.
+    const { get } = Descriptor;
+    if (!(get.flags(packet, 0) & Flag.recordAddressValid)) device?.injectSoftwareError(status & 0x7f);
+    else {
+      const record = new Uint32Array(8);
+      record[0] = status;
+      const faulted = (status & 0x7f) === Status.pageFault || (status & 0x7f) === Status.pageRequestInvalid;
+      // Nothing was done, and the first byte of the source (or the destination, for a write) is what was missing.
+      if (faulted) record.set(packet.subarray(status & 0x80 ? 6 : 4, status & 0x80 ? 8 : 6), 2);
+      const bytes = new Uint8Array(record.buffer);
+      const to = get.recordLow(packet, 0) + get.recordHigh(packet, 0) * 2 ** 32;
+      if (session.mm.write(to + 1, bytes.subarray(1)) === 0) session.mm.write(to, bytes.subarray(0, 1));
+    }
+    return true;
   }
   /** The device whose page a process has at an address, and where in it. */
   #behind({ mm }: Session, address: number): { readonly device: Device; readonly offset: number } {
@@ -427,7 +471,9 @@ export class ExecServer {
     }
     const memory = native.share(Ring.size);
     const task = this.machine.host.kernel.user.spawn(idle, 'program', { mm, pid });
-    const made = new Session(native, memory, { pid, connection: fd, pidfd, mm, task });
+    const { inject } = this.#options;
+    const injector = inject && new Injector(inject.rules, inject.seed, this.counts.processes);
+    const made = new Session(native, memory, { pid, connection: fd, pidfd, mm, task, injector });
     session = made;
     this.#sessions.push(made);
     this.#watched.set(this.#tokens.get(fd)!, () => this.#packets(made));

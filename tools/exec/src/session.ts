@@ -1,6 +1,7 @@
 /** One process (one address space of one) as the server knows it. */
 import type { UserTask } from '@siov/vfs';
 import type { ForeignMm, MappedRegion } from './foreign.js';
+import type { Injector } from './inject.js';
 import type { Native, SharedMemory } from './native.js';
 import { Region, Ring, SLOTS, Slot, SlotStatus } from './wire.js';
 
@@ -30,6 +31,8 @@ export class Session {
   readonly pidfd: number;
   readonly mm: ForeignMm;
   readonly task: UserTask;
+  /** Faults on demand, as they stand for this one. */
+  readonly injector: Injector | undefined;
   /** The ring as words. The program writes it at any time: nothing in it is believed. */
   readonly words: Uint32Array;
   readonly #ints: Int32Array;
@@ -39,7 +42,7 @@ export class Session {
   /** Position of the next slot to take. */
   #head = 0;
 
-  constructor(native: Native, memory: SharedMemory, who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task'>) {
+  constructor(native: Native, memory: SharedMemory, who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task' | 'injector'>) {
     this.#native = native;
     this.#memory = memory;
     this.pid = who.pid;
@@ -47,6 +50,7 @@ export class Session {
     this.pidfd = who.pidfd;
     this.mm = who.mm;
     this.task = who.task;
+    this.injector = who.injector;
     const { bytes } = memory;
     this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     this.#ints = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);

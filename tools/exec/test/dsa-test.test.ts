@@ -141,26 +141,30 @@ function withoutModules(): NodeJS.ProcessEnv {
   return { ...process.env, PATH: `${folder}:${process.env.PATH}` };
 }
 
-test.runIf(there).each([
+test.runIf(there).for([
   { script: 'dsa_user_test_runner.sh', program: 'dsa_test', calls: 476, long: false },
   { script: 'iaa_user_test_runner.sh', program: 'iaa_test', calls: 352, long: true },
-])("$script, whole: the devices are configured, enabled, used and disabled by the package's own hand", { timeout: 300_000 }, async ({ script, program, calls, long }, context) => {
-  if (long && !all) {
-    console.log(`left out: ${script}, 50 s (SIOV_MATRIX=all)`);
-    context.skip();
-  }
-  await serving(
-    async (server, shim) => {
-      const log = join(scratch(), `${script}.log`);
-      const options = { stdio: 'pipe', cwd: folder, env: withoutModules() } as const;
-      const { code } = await runProgram(server, shim, '/bin/bash', ['-c', `./${script} > ${log} 2>&1`], options);
-      const output = readFileSync(log, 'utf8');
-      const made = output.split('\n').filter((line) => new RegExp(`^\\+ \\S*/${program} -`).test(line)).length;
-      console.log(`${script}: ${made} calls of ${program}, exit ${code}`);
-      expect(code, output.slice(-2000)).toBe(0);
-      expect(made).toBe(calls);
-      expect(output).not.toMatch(/\[error\]/);
-    },
-    { devices: ['dsa-spr', 'iax-spr'], config: '' },
-  );
-});
+])(
+  "$script, whole: the devices are configured, enabled, used and disabled by the package's own hand",
+  { timeout: 300_000 },
+  async ({ script, program, calls, long }, context) => {
+    if (long && !all) {
+      console.log(`left out: ${script}, 50 s (SIOV_MATRIX=all)`);
+      context.skip();
+    }
+    await serving(
+      async (server, shim) => {
+        const log = join(scratch(), `${script}.log`);
+        const options = { stdio: 'pipe', cwd: folder, env: withoutModules() } as const;
+        const { code } = await runProgram(server, shim, '/bin/bash', ['-c', `./${script} > ${log} 2>&1`], options);
+        const output = readFileSync(log, 'utf8');
+        const made = output.split('\n').filter((line) => new RegExp(`^\\+ \\S*/${program} -`).test(line)).length;
+        console.log(`${script}: ${made} calls of ${program}, exit ${code}`);
+        expect(code, output.slice(-2000)).toBe(0);
+        expect(made).toBe(calls);
+        expect(output).not.toMatch(/\[error\]/);
+      },
+      { devices: ['dsa-spr', 'iax-spr'], config: '' },
+    );
+  },
+);
