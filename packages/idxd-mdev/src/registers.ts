@@ -30,7 +30,8 @@ const build = (can: Capabilities, wq: Wq) => {
       layout: spec.GenCap,
       reset: words(spec.GenCap, (w) => {
         spec.GenCap.set.overlappingCopy(w, 0, 1);
-        // No block on fault: page requests of a guest would have to be forwarded to it.
+        // As the host configured the queue: whoever shows the device to a guest hands on its page requests, if it offers them.
+        spec.GenCap.set.blockOnFault(w, 0, wq.config.blockOnFault ? 1 : 0);
         spec.GenCap.set.commandCapabilities(w, 0, 1);
         spec.GenCap.set.maxTransferShift(w, 0, wq.config.maxTransferSize ? Math.log2(wq.config.maxTransferSize) : can.maxTransferShift);
         spec.GenCap.set.maxBatchShift(w, 0, wq.config.maxBatchSize ? Math.log2(wq.config.maxBatchSize) : can.maxBatchShift);
@@ -88,6 +89,7 @@ const build = (can: Capabilities, wq: Wq) => {
         const set = spec.WqCfg.set;
         set.size(w, 0, wq.config.size);
         set.mode(w, 0, spec.WqCfg.is.mode.dedicated);
+        set.blockOnFault(w, 0, wq.config.blockOnFault ? 1 : 0);
         set.priority(w, 0, wq.config.priority ?? 10);
         set.maxTransferShift(w, 0, wq.config.maxTransferSize ? Math.log2(wq.config.maxTransferSize) : can.maxTransferShift);
         set.maxBatchShift(w, 0, wq.config.maxBatchSize ? Math.log2(wq.config.maxBatchSize) : can.maxBatchShift);

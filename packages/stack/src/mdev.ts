@@ -6,7 +6,7 @@ import { LocalApic } from '@siov/cpu';
 import { type IdxdDriver, userQueue, type WqConfig } from '@siov/idxd-driver';
 import { type IdxdMdevParent, idxdMdevParent, TYPE_1DWQ, type Vdev } from '@siov/idxd-mdev';
 import { RegisterFront } from '@siov/iommu';
-import { errnoName, MapFlag, Open, Prot } from '@siov/layout/uapi';
+import { errnoName, MapFlag, Open, Poll, Prot } from '@siov/layout/uapi';
 import { FrameAllocator } from '@siov/memory';
 import { MdevBus, VfioCore } from '@siov/vfio-mdev';
 import { EventFd, type Program, type Scheduled, schedule, type UserTask } from '@siov/vfs';
@@ -89,11 +89,26 @@ export class MdevStack {
     kernel.user.register('/dev/kvm', kvm);
     this.vmmTask = kernel.user.spawn(parked, 'vmm');
     const { vmmTask } = this;
+    // A thread of the VMM that sleeps in poll: it runs by itself, even while the guest's kernel waits for its device.
+    const watch = (fd: number, run: () => void): void => {
+      const handler = clock.handler(() => {
+        if (vmmTask.exited) return;
+        run();
+        sleep();
+      });
+      const waiter = Object.assign(Object.create(vmmTask), { wakeUp: () => clock.after(0, handler, 0) });
+      const sleep = (): void => {
+        const file = vmmTask.file(fd);
+        if ((file?.poll?.(waiter) ?? 0) & Poll.IN) clock.after(0, handler, 0);
+      };
+      sleep();
+    };
     this.vmm = new Vmm({
       task: vmmTask,
       vmOf: (fd) => kvm.vmOf(vmmTask.file(fd)),
       ramBytes: options.guestRamBytes ?? 64 << 20,
       hugePages: options.guestHugePages ?? true,
+      watch,
       iommu: (hooks, memory, sink) =>
         new RegisterFront({ hooks, memory, sink, profile: { capability: { cachingMode: 1 }, extendedCapability: { interruptRemapping: 0 } } }),
     });

@@ -89,6 +89,7 @@ export interface Process {
   read(fd: number, address: number, length: number): number;
   pread(fd: number, address: number, length: number, offset: number): number;
   pwrite(fd: number, address: number, length: number, offset: number): number;
+  write(fd: number, address: number, length: number): number;
   eventfd(initial?: number, flags?: number): number;
   /** Anonymous memory. */
   alloc(bytes: number): number;
@@ -106,11 +107,15 @@ export interface IommuHooks {
   /** `pasid` -1: not selective; `pages` -1: all addresses, else 4 KiB pages from (hi, lo). */
   iotlbInvalidated(domainId: number, pasid: number, hi: number, lo: number, pages: number, leafOnly: boolean): void;
   interruptEntriesChanged(index: number, count: number): void;
+  /** The guest answers a group of page requests. `pasid` -1: without PASID. */
+  pageResponse(requesterId: number, pasid: number, group: number, code: number): void;
 }
 /** The register and queue front of a remapping unit, in caching mode. */
 export interface IommuFront extends Mmio {
   /** Reads the PASID entry of (requester, pasid) from guest memory into 16 words; `pasid` -1: the one of requests without PASID. */
   pasidEntry(requesterId: number, pasid: number, words: Uint32Array): boolean;
+  /** A page request for the guest: 0 queued, 1 there is no queue, 2 dropped by overflow. `pasid` -1: without PASID. `access`: DmaAccess bits. Absent: none. */
+  queuePageRequest?(requesterId: number, pasid: number, hi: number, lo: number, access: number, group: number, last: boolean): number;
   /** A device's message after the guest's interrupt remapping table, in compatibility format; undefined: blocked. Absent: no remapping. */
   remap?(requesterId: number, address: number, data: number): { readonly address: number; readonly data: number } | undefined;
 }

@@ -29,16 +29,14 @@ export async function compare(argv: readonly string[]): Promise<number> {
     ['uacce', buildUacce],
     ...(choice.mode === 'dedicated' ? [['mdev', buildMdev] as [string, typeof buildMdev]] : []),
   ];
-  // The virtual device offers no block on fault, since nobody forwards a guest's page requests: there, absent pages complete in part.
-  const workloadOf = (name: string) => (name === 'mdev' ? { ...choice.workload, flags: 0 } : choice.workload);
   // The engine compiles hot code while it runs: a short run of each model first, so that the measured times compare like with like.
-  for (const [name, build] of [...builders, ...builders]) {
+  for (const [, build] of [...builders, ...builders]) {
     const source = choice.open();
     measure(
       () => build(choice),
       choice.mode,
       {
-        ...workloadOf(name),
+        ...choice.workload,
         source: { bytes: Math.min(source.bytes, WARM_UP), read: (at, into) => source.read(at, into.subarray(0, Math.max(0, WARM_UP - at))) },
       },
       choice.costs,
@@ -55,7 +53,7 @@ export async function compare(argv: readonly string[]): Promise<number> {
       measure(
         () => build({ ...choice, neighbour: choice.happening === 'kill', ...(sink ? { trace: sink } : {}) }),
         choice.mode,
-        { ...workloadOf(name), source, progress: progress(name, source.bytes) },
+        { ...choice.workload, source, progress: progress(name, source.bytes) },
         choice.costs,
         happening(choice),
       ),
@@ -68,8 +66,6 @@ export async function compare(argv: readonly string[]): Promise<number> {
     process.stdout.write(`${choice.file}: ${describeChoice(choice, bytes)}\n\n${printReports(reports)}\n`);
     if (choice.mode === 'shared')
       process.stdout.write('\nthe mdev type 1dwq-v1 has a dedicated queue: nothing of its kind to compare with a shared one\n');
-    if (choice.blockOnFault)
-      process.stdout.write('\nthe virtual device offers no block on fault: in the guest absent pages complete in part and are resumed\n');
     process.stdout.write(`\n${verdict(reports)}\n`);
     if (trace)
       process.stdout.write(`trace: ${trace.written} events in ${choice.tracePath}${trace.dropped ? ` (${trace.dropped} more left out)` : ''}\n`);

@@ -53,11 +53,11 @@ export function buildUacce(choice: StackChoice): Ready & { readonly stack: Uacce
 }
 
 export function buildMdev(choice: StackChoice): Ready & { readonly stack: MdevStack; readonly vdev: Vdev } {
-  const { wqSize } = choice;
+  const { wqSize, blockOnFault } = choice;
   const size = choice.neighbour ? Math.ceil(wqSize / 2) : wqSize;
   // The guest has half of the host's memory.
   const guestRamBytes = Math.floor(choice.ramBytes / 2 / 2 ** 21) * 2 ** 21;
-  const stack = new MdevStack({ ...hostOptions(choice), wq: { size }, vdevs: choice.neighbour ? 2 : 1, guestRamBytes });
+  const stack = new MdevStack({ ...hostOptions(choice), wq: { size, blockOnFault }, vdevs: choice.neighbour ? 2 : 1, guestRamBytes });
   if (choice.trace) choice.trace.clock = stack.host.clock;
   const { host, guest, vdev } = stack;
   return {

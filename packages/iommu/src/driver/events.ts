@@ -127,6 +127,10 @@ export class PageRequestHandlerQueue {
   /** Takes all requests that are in the queue. Clears PPR first, so that a request that comes meanwhile raises the event again. */
   handle(): void {
     if (this.handling || !this.enabled) return;
+    if (this.queue.waiting) {
+      this.queue.later = () => this.handle();
+      return;
+    }
     this.handling = true;
     try {
       this.takeAll();

@@ -48,6 +48,9 @@ export class DriverQueue {
   private pending = 0;
   /** Flushes since the start. */
   flushes = 0;
+  /** The queue's owner waits for the unit; an interrupt's handler that has something to add leaves it in `later`. */
+  waiting = false;
+  later: (() => void) | undefined;
 
   constructor(hardware: Hardware, costNs: number) {
     this.hardware = hardware;
@@ -165,7 +168,6 @@ export class DriverQueue {
     this.pending = 0;
     const { hardware } = this;
     hardware.clock.spend?.(this.costNs);
-    hardware.write('queueTail', this.tail * DESCRIPTOR_BYTES);
     let good = true;
     const settled = (): boolean => {
       if (this.failed()) {
@@ -174,7 +176,15 @@ export class DriverQueue {
       }
       return this.statusWords[this.status] === DONE;
     };
-    return (settled() || hardware.clock.wait(settled)) && good;
+    this.waiting = true;
+    // The unit may be a virtual one, whose registers take time and let interrupts in.
+    hardware.write('queueTail', this.tail * DESCRIPTOR_BYTES);
+    const done = settled() || hardware.clock.wait(settled);
+    this.waiting = false;
+    const { later } = this;
+    this.later = undefined;
+    later?.();
+    return done && good;
   }
 
   /** The queue stopped on a descriptor in error. */

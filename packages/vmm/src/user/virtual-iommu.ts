@@ -4,9 +4,11 @@
  */
 import { iommufd, PasidEntry } from '@siov/iommu/spec';
 import { NO_PASID } from '@siov/layout/pcie';
+import { Errno } from '@siov/layout/uapi';
 import type { InterruptSink, IommuFront, IommuHooks, NewIommuFront, PhysicalMap } from '../ports.js';
 import type { AssignedDevice } from './assigned.js';
 import { type Calls, high, low } from './calls.js';
+import { PageFaults } from './page-faults.js';
 
 export interface VirtualIommuOptions {
   readonly calls: Calls;
@@ -20,6 +22,8 @@ export interface VirtualIommuOptions {
   /** A guest PASID has no host PASID any more. */
   pasidGone(pasid: number): void;
   refused(call: string, errno: number): void;
+  /** Calls `run` whenever a descriptor can be read. Absent: page requests of devices are refused. */
+  watch?: ((fd: number, run: () => void) => void) | undefined;
 }
 /** What a PASID of a device is attached to. */
 interface Attached {
@@ -41,10 +45,18 @@ export class VirtualIommu {
   private readonly attached = new Map<AssignedDevice, Map<number, Attached>>();
   private readonly entry = new Uint32Array(16);
   private translating = false;
+  /** Page requests, once there is a first stage that could raise some. */
+  private faults: PageFaults | undefined;
+  /** Devices that cannot ask for pages. */
+  private readonly silent = new Set<AssignedDevice>();
 
   constructor(options: VirtualIommuOptions) {
     this.o = options;
     this.front = options.front(this.hooks(), options.memory, options.sink);
+  }
+  /** All devices are gone. */
+  close(): void {
+    this.faults?.close();
   }
 
   /** A device came, attached to the parent. */
@@ -59,6 +71,7 @@ export class VirtualIommu {
       if (pasid !== NO_PASID) this.o.pasidGone(pasid);
     }
     this.attached.delete(device);
+    this.silent.delete(device);
   }
 
   /** Guest PASIDs of a device that have page tables. */
@@ -85,6 +98,7 @@ export class VirtualIommu {
       iotlbInvalidated: (_domainId, pasid, hi, lo, pages, leafOnly) => this.invalidate(pasid, hi, lo, pages, leafOnly),
       interruptTableChanged: remapped,
       interruptEntriesChanged: remapped,
+      pageResponse: (requesterId, pasid, group, code) => this.faults?.answer(requesterId, pasid, group, code),
     };
   }
 
@@ -102,8 +116,15 @@ export class VirtualIommu {
     const now = pasids.get(pasid);
     const key = this.wanted(device, pasid);
     if (key === (now?.key ?? '')) return;
-    const next = key === '' ? undefined : this.make(device, key);
-    const result = next ? device.attach(next.hwpt < 0 ? this.o.parent(device.deviceId) : next.hwpt, pasid) : -1;
+    let next = key === '' ? undefined : this.make(device, key);
+    let result = next ? this.attach(device, next, pasid) : -1;
+    if (next && result === -Errno.ENODEV && next.hwpt >= 0 && !this.silent.has(device)) {
+      // The device cannot ask for pages: the same page table without.
+      this.silent.add(device);
+      this.destroy(next.hwpt);
+      next = this.make(device, key);
+      result = next ? this.attach(device, next, pasid) : -1;
+    }
     // Until the next ENQCMD looks, the PASID leads to nothing.
     if (pasid !== NO_PASID) this.o.pasidGone(pasid);
     if (next && result >= 0) pasids.set(pasid, next);
@@ -114,7 +135,20 @@ export class VirtualIommu {
       }
       if (pasids.delete(pasid)) device.detach(pasid);
     }
-    if (now) this.destroy(now.hwpt);
+    if (!now) return;
+    this.faults?.forget(device.requesterId, pasid);
+    this.destroy(now.hwpt);
+  }
+
+  private attach(device: AssignedDevice, { hwpt }: Attached, pasid: number): number {
+    return device.attach(hwpt < 0 ? this.o.parent(device.deviceId) : hwpt, pasid);
+  }
+  /** The fault queue, made when it is first needed. -1: none. */
+  private faultId(device: AssignedDevice): number {
+    const { watch, calls, iommufd: fd, devices, refused } = this.o;
+    if (!watch || !this.front.queuePageRequest || this.silent.has(device)) return -1;
+    this.faults ??= new PageFaults({ calls, iommufd: fd, devices, watch, refused }, () => this.front);
+    return this.faults.id;
   }
 
   /** '' nothing, 'parent' all guest memory, else the guest's first stage: what the entry says. `entry` holds it. */
@@ -132,6 +166,7 @@ export class VirtualIommu {
     if (key === 'parent') return { key, hwpt: -1 };
     const { calls } = this.o;
     const { entry } = this;
+    const faultId = this.faultId(device);
     const data = new Uint32Array(HwptVtdS1.bytes / 4);
     const root = get.firstStage(entry, 0);
     HwptVtdS1.set.flagsLow(data, 0, flagsOf(entry));
@@ -142,7 +177,8 @@ export class VirtualIommu {
     const words = new Uint32Array(HwptAlloc.bytes / 4);
     const { set } = HwptAlloc;
     set.size(words, 0, HwptAlloc.bytes);
-    set.flags(words, 0, HwptAllocFlag.PASID);
+    set.flags(words, 0, HwptAllocFlag.PASID | (faultId < 0 ? 0 : HwptAllocFlag.FAULT_ID_VALID));
+    set.faultId(words, 0, Math.max(faultId, 0));
     set.deviceId(words, 0, device.deviceId);
     set.parentId(words, 0, this.o.parent(device.deviceId));
     set.dataType(words, 0, HwptDataType.VTD_S1);

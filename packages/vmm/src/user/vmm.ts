@@ -27,6 +27,11 @@ export interface VmmOptions {
   readonly hugePages?: boolean;
   /** Makes the front of the virtual IOMMU; absent, the guest has none and assigned devices reach all of its memory. */
   readonly iommu?: NewIommuFront | undefined;
+  /**
+   * Calls `run` whenever a descriptor of the process can be read: a thread of the VMM that sleeps in poll. With it, page requests of assigned
+   * devices go to the guest; absent, they are refused.
+   */
+  readonly watch?: ((fd: number, run: () => void) => void) | undefined;
 }
 /** The guest's physical address space. */
 export const GuestMap = {
@@ -118,6 +123,7 @@ export class Vmm {
         devices: this.assigned,
         pasidGone: (pasid) => vm.pasids.clear(pasid),
         refused: (call, errno) => this.refused(call, errno),
+        watch: options.watch,
       });
       this.ranges.push({ base: GuestMap.iommu, bytes: GuestMap.iommuBytes, device: this.virtualIommu.front });
     }
@@ -181,6 +187,7 @@ export class Vmm {
   close(): void {
     const { task } = this;
     for (const device of [...this.assigned]) this.unassign(device);
+    this.virtualIommu?.close();
     for (const fd of [this.vcpuFd, this.machine.vmFd, this.kvmFd, this.iommufdFd]) task.close(fd);
     task.munmap(this.ramAddress, this.ramBytes);
   }
