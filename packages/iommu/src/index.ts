@@ -4,7 +4,7 @@
  * `IommuDriver` is the software on top: domains, SVA, interrupts, iommufd. Sources: Intel Virtualization Technology for Directed I/O,
  * PCI Express Base Specification, linux/iommufd.h.
  */
-export type { CoherentMemory, DmaSpace } from './driver/dma.js';
+export type { CoherentMemory, DmaSpace, FlushQueueOptions } from './driver/dma.js';
 export type { DriverCosts, DriverPorts } from './driver/driver.js';
 export { IommuDriver } from './driver/driver.js';
 export type { Access, AccessOwner } from './driver/iommufd/access.js';

@@ -3,7 +3,7 @@ import { Clock, LocalApic } from '@siov/cpu';
 import { DmaAccess, NO_PASID } from '@siov/layout/pcie';
 import { PageEntry } from '@siov/layout/x86';
 import { AddressSpace, FrameAllocator, PhysicalMemory } from '@siov/memory';
-import { type Extent, IommuDriver, IommuUnit, type Task, type UnitOptions } from '../src/index.js';
+import { type DriverPorts, type Extent, IommuDriver, IommuUnit, type Task, type UnitOptions } from '../src/index.js';
 import { ContextEntry, FaultRecordRegister, PasidDirectoryEntry, PasidEntry, RootEntry, SecondStageEntry } from '../src/spec/index.js';
 
 export const RID = 0x0310;
@@ -205,12 +205,12 @@ export function bare(options: Partial<UnitOptions> = {}, frames = 4096) {
 export type Bare = ReturnType<typeof bare>;
 
 /** A host: unit, driver, clock, interrupts; address spaces on demand. */
-export function machine(options: Partial<UnitOptions> = {}, frames = 16384) {
+export function machine(options: Partial<UnitOptions> = {}, frames = 16384, ports: (clock: Clock) => Partial<DriverPorts> = () => ({})) {
   const w = world(frames);
   const clock = new Clock();
   const apic = new LocalApic({ clock });
   const unit = new IommuUnit({ memory: w.memory, sink: apic, clock, ...options });
-  const driver = new IommuDriver({ registers: unit, memory: w.memory, frames: w.allocator, clock, vectors: apic });
+  const driver = new IommuDriver({ registers: unit, memory: w.memory, frames: w.allocator, clock, vectors: apic, ...ports(clock) });
   driver.enable();
   const newMm = () => new AddressSpace({ memory: w.memory, frames: w.allocator });
   const task = (mm: AddressSpace): Task => ({ mm, copyIn: (a, o) => mm.read(a, o), copyOut: (a, b) => mm.write(a, b) });

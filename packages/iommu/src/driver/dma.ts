@@ -3,8 +3,9 @@
  * dma_alloc_coherent, dma_map_page over drivers/iommu/dma-iommu.c.
  */
 import { Errno, Prot } from '@siov/layout/uapi';
+import type { Timer } from '../ports.js';
+import type { SecondStageDomain } from './domains.js';
 import type { Hardware } from './hardware.js';
-import type { PagingDomain } from './types.js';
 
 /** Memory of the kernel that a device sees. */
 export interface CoherentMemory {
@@ -17,6 +18,18 @@ export interface CoherentMemory {
   free(): void;
 }
 
+/**
+ * Mappings that go are invalidated together, later: cheaper, and until then a device can reach what it has cached of them. Linux,
+ * iommu.strict=0 and IOMMU_DOMAIN_DMA_FQ.
+ */
+export interface FlushQueueOptions {
+  readonly clock: Timer;
+  /** Unmaps after which all are flushed (default 256). */
+  readonly entries?: number;
+  /** Nanoseconds after which they are at the latest (default 10 ms). */
+  readonly timeoutNs?: number;
+}
+
 const PAGE = 4096;
 /** Addresses are given out downwards from below the interrupt range (0xFEE0_0000); what comes back is kept by size. */
 const TOP = 0xfee0_0000 / PAGE;
@@ -24,19 +37,32 @@ const TOP = 0xfee0_0000 / PAGE;
 export class DmaSpace {
   // fixed
   readonly #hardware: Hardware;
-  readonly #domain: PagingDomain;
+  readonly #domain: SecondStageDomain;
   readonly #attachPasid: () => number;
   readonly #freePasid: (pasid: number) => void;
+  readonly #queue: { readonly entries: number; arm(): void } | undefined;
   // state
+  /** Unmapped, not flushed: pages and orders of addresses that nobody may get yet. */
+  readonly #later: [page: number, order: number][] = [];
   #pasid = -1;
   #next = TOP;
   readonly #freed = new Map<number, number[]>();
 
-  constructor(hardware: Hardware, domain: PagingDomain, attachPasid: () => number, freePasid: (pasid: number) => void) {
+  constructor(
+    hardware: Hardware,
+    domain: SecondStageDomain,
+    attachPasid: () => number,
+    freePasid: (pasid: number) => void,
+    flushQueue?: FlushQueueOptions,
+  ) {
     this.#hardware = hardware;
     this.#domain = domain;
     this.#attachPasid = attachPasid;
     this.#freePasid = freePasid;
+    if (!flushQueue) return;
+    const { clock, entries = 256, timeoutNs = 10e6 } = flushQueue;
+    const handler = clock.handler(() => this.flush());
+    this.#queue = { entries, arm: () => clock.after(timeoutNs, handler, 0) };
   }
 
   /** Maps `frames` contiguous page frames. Its IOVA in bytes, or -errno. `prot`: Prot.READ | Prot.WRITE, as the device may. */
@@ -49,10 +75,26 @@ export class DmaSpace {
     this.#release(page, order);
     return error;
   }
-  /** Takes a mapping away, invalidated when it returns. */
+  /** Takes a mapping away, invalidated when it returns; with a flush queue later, and until then its addresses stay taken. */
   unmap(iova: number, frames: number): void {
-    this.#domain.unmap(iova, frames * PAGE);
-    this.#release(iova / PAGE, orderOf(frames));
+    if (!this.#queue) {
+      this.#domain.unmap(iova, frames * PAGE);
+      this.#release(iova / PAGE, orderOf(frames));
+      return;
+    }
+    const now = this.#domain.unmapLater(iova, frames * PAGE);
+    if (this.#later.push([iova / PAGE, orderOf(frames)]) === 1 && !now) this.#queue.arm();
+    if (now || this.#later.length >= this.#queue.entries) this.flush();
+  }
+  /** Flushes what was unmapped until now. */
+  flush(): void {
+    if (this.#later.length === 0) return;
+    this.#domain.flush();
+    for (const [page, order] of this.#later.splice(0)) this.#release(page, order);
+  }
+  /** Mappings that wait to be flushed. */
+  get unflushed(): number {
+    return this.#later.length;
   }
   /** A PASID of the function that reaches the same memory, allocated and attached at the first call; -errno. Linux idxd_enable_system_pasid. */
   enablePasid(): number {
@@ -61,6 +103,7 @@ export class DmaSpace {
   }
   /** The function goes, and was detached: its PASID is free. */
   release(): void {
+    this.flush();
     if (this.#pasid >= 0) this.#freePasid(this.#pasid);
     this.#pasid = -1;
   }

@@ -207,6 +207,23 @@ export class SecondStageDomain extends AttachableDomain implements PagingDomain 
     this.table.reclaim();
     return pages * 4096;
   }
+  /**
+   * Unmaps without invalidating: devices may go on with what they cached until `flush`. True when that must be now: tables went, and a cached
+   * pointer to one would hide what is mapped in its place.
+   */
+  unmapLater(iova: number, length: number): boolean {
+    this.table.unmap(Math.floor(iova / 4096), Math.ceil(length / 4096));
+    return this.table.hasRetired;
+  }
+  /** Invalidates everything of the domain; what was unmapped until now may be used anew. */
+  flush(): void {
+    const { queue } = this.context;
+    if (this.attachments.size) queue.iotlb(this.domainId);
+    this.deviceTlbs();
+    for (const child of this.children) child.invalidateAll();
+    queue.flush();
+    this.table.reclaim();
+  }
   override free(): number {
     if (this.attachments.size || this.children.size) return -Errno.EBUSY;
     this.table.free();

@@ -10,7 +10,7 @@ import { ExtendedCapability } from '../spec/capabilities.js';
 import { RootTable } from '../spec/registers.js';
 import { ContextEntry, RootEntry } from '../spec/structures.js';
 import type { VirtualCommandLayout } from '../spec/virtual-commands.js';
-import { DmaSpace } from './dma.js';
+import { DmaSpace, type FlushQueueOptions } from './dma.js';
 import { type AttachableDomain, type Attachment, DomainContext, FirstStageOnSecond, PassThroughDomain, SecondStageDomain } from './domains.js';
 import { FaultHandler, PageRequestHandlerQueue } from './events.js';
 import { Hardware } from './hardware.js';
@@ -50,6 +50,8 @@ export interface DriverPorts {
   readonly vectors: Vectors;
   readonly costs?: Partial<DriverCosts> | undefined;
   readonly trace?: Trace | undefined;
+  /** The kernel's own DMA mappings are invalidated together and later; default: each when it goes. */
+  readonly flushQueue?: FlushQueueOptions | undefined;
   /** Pages that user space may have pinned through /dev/iommu; default: no limit. RLIMIT_MEMLOCK. */
   readonly lockedPages?: number | undefined;
   /** Asked before /dev/iommu allocates something: true, and that fails. For tests. */
@@ -63,7 +65,7 @@ interface Device {
   readonly table: PasidTable;
   /** By PASID; NO_PASID is the RID. */
   readonly attached: Map<number, { readonly domain: AttachableDomain; readonly at: Attachment }>;
-  dma: { readonly space: DmaSpace; readonly domain: PagingDomain } | undefined;
+  dma: { readonly space: DmaSpace; readonly domain: SecondStageDomain } | undefined;
 }
 const CONTEXT_WORDS = 8;
 
@@ -192,8 +194,8 @@ export class IommuDriver {
     if (device.capabilities.ats) this.queue.deviceTlb(requesterId, NO_PASID);
     this.queue.flush();
     device.table.free();
-    device.dma?.domain.free();
     device.dma?.space.release();
+    device.dma?.domain.free();
     this.devices.delete(requesterId);
   }
 
@@ -231,14 +233,14 @@ export class IommuDriver {
     const device = this.devices.get(requesterId);
     if (!device) return undefined;
     if (!device.dma) {
-      const domain = this.pagingDomain();
+      const domain = new SecondStageDomain(this.context);
       const attachPasid = (): number => {
         const pasid = this.allocPasid();
         const error = pasid < 0 ? pasid : this.attachPasid(requesterId, pasid, domain);
         if (error < 0 && pasid >= 0) this.freePasid(pasid);
         return error < 0 ? error : pasid;
       };
-      device.dma = { space: new DmaSpace(this.hardware, domain, attachPasid, (pasid) => this.freePasid(pasid)), domain };
+      device.dma = { space: new DmaSpace(this.hardware, domain, attachPasid, (pasid) => this.freePasid(pasid), this.ports.flushQueue), domain };
     }
     return this.attach(requesterId, device.dma.domain) === 0 ? device.dma.space : undefined;
   }

@@ -99,6 +99,10 @@ export class SecondStageTable {
     return -1;
   }
 
+  /** Tables were taken out: walks that are cached may still lead to them. */
+  get hasRetired(): boolean {
+    return this.retired.length > 0;
+  }
   /** Frees the tables that `unmap` took out. To be called when the caches are clean. */
   reclaim(): void {
     for (const frame of this.retired) this.hardware.free(frame);
