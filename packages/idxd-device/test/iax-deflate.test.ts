@@ -210,6 +210,46 @@ describe('RFC 1951, decompression: what zlib deflated is inflated', () => {
       { numRuns: 5000 },
     );
   });
+  test('a stream with wrong bits: what zlib refuses is refused, but for codes that are incomplete, which are taken until one of the missing is met', () => {
+    const out = new Uint8Array(1 << 17);
+    let [refused, taken] = [0, 0];
+    const options = fc.record({
+      level: fc.integer({ min: 1, max: 9 }),
+      windowBits: fc.integer({ min: 9, max: 15 }),
+      memLevel: fc.integer({ min: 1, max: 9 }),
+    });
+    const places = fc.array(fc.tuple(fc.nat(), fc.nat(7)), { minLength: 1, maxLength: 3 });
+    fc.assert(
+      fc.property(data, options, places, (bytes, how, flips) => {
+        const stream = deflateRawSync(bytes, how);
+        for (const [at, bit] of flips) stream[at % stream.length]! ^= 1 << bit;
+        let why = '';
+        let right: Buffer | undefined;
+        try {
+          right = inflateRawSync(stream, { maxOutputLength: out.length });
+        } catch (error) {
+          why = (error as Error).message;
+        }
+        const input = new Uint8Array(stream.length + 16).fill(0xa5);
+        input.set(stream);
+        decoder.begin();
+        let halt: number = Halt.endOfBlock;
+        let to = 0;
+        while (halt === Halt.endOfBlock && !(decoder.final && decoder.ended)) {
+          halt = decoder.run(input, stream.length, 0, out, to, out.length, to);
+          to = decoder.out;
+        }
+        const whole = halt === Halt.endOfBlock;
+        if (right) expect(whole && right.equals(out.subarray(0, to))).toBe(true);
+        else if (whole) expect(why).toMatch(/invalid (literal\/lengths|distances|code lengths) set/);
+        if (!right && whole) taken++;
+        else if (!right) refused++;
+      }),
+      { numRuns: 3000 },
+    );
+    expect(refused).toBeGreaterThan(100);
+    expect(taken).toBeLessThan(refused);
+  });
   test("bits at the end that are not the stream's are ignored", () => {
     const bytes = new TextEncoder().encode('ignored bits');
     coder.begin();
