@@ -5,6 +5,7 @@
 import { constants, inflateRawSync } from 'node:zlib';
 import { CompressFlag, DecompressFlag, decompressAecsBytes, EndProcessing, HeaderGeneration, IaxOpcode } from '@siov/idxd-device/spec';
 import { type Aecs, type FilterOptions, filterAecs, fixedAecs, type IaxClient, type IaxResult, type Region } from '@siov/idxd-driver/client-iax';
+import type { CostName } from '@siov/stack';
 
 /** One descriptor's part of the file. */
 export interface AnalyticsPiece {
@@ -286,4 +287,7 @@ export const analyticsOperations = {
 } as const satisfies Readonly<Record<string, AnalyticsOperation>>;
 export type AnalyticsOp = keyof typeof analyticsOperations;
 export const analyticsOps = Object.keys(analyticsOperations) as readonly AnalyticsOp[];
+/** What each byte of it costs. */
+export const analyticsCost = (op: AnalyticsOp): CostName =>
+  op === 'compress' ? 'iax.streamCompress' : op === 'decompress' ? 'iax.streamDecompress' : op === 'crc64' ? 'dsa.streamCrc' : 'iax.streamFilter';
 export const isAnalyticsOp = (op: string): op is AnalyticsOp => op in analyticsOperations;

@@ -67,6 +67,7 @@ export function measure(
   costs: CostTable,
   happening: (ready: Ready) => Happening | undefined = () => undefined,
   make: (options: WorkloadOptions, open: OpenQueue) => Program & { readonly result: WorkloadResult } = (options, open) => new Workload(options, open),
+  streaming: CostName | undefined = streams[workload.op],
 ): Report {
   const ready = build(undefined);
   const { host, kernels } = ready;
@@ -112,7 +113,7 @@ export function measure(
     result,
     figures,
     exits,
-    serialCost: serialCost(figures, result, workload, mode, costs),
+    serialCost: serialCost(figures, result, streaming, mode, costs),
     faults: [...new Set(faults)],
     events,
   };
@@ -126,18 +127,19 @@ const calls = (kernel: KernelInstance): number => {
 const prefixed = (byName: Record<string, number>, instance: number): Record<string, number> =>
   instance === 0 ? byName : Object.fromEntries(Object.entries(byName).map(([name, n]) => [`guest: ${name}`, n]));
 
+/** What each byte of an operation costs. */
+const streams: Partial<Record<WorkloadOptions['op'], CostName>> = {
+  memmove: 'dsa.streamMove',
+  fill: 'dsa.streamFill',
+  compare: 'dsa.streamCompare',
+  crc: 'dsa.streamCrc',
+  'copy-crc': 'dsa.streamCrc',
+  dualcast: 'dsa.streamMove',
+};
+
 /** What the events would cost one after the other; overlap is in the modelled latency, not here. */
-function serialCost(f: Figures, result: WorkloadResult, workload: WorkloadOptions, mode: Mode, costs: CostTable): Record<string, number> {
+function serialCost(f: Figures, result: WorkloadResult, rate: CostName | undefined, mode: Mode, costs: CostTable): Record<string, number> {
   const ns = (name: CostName): number => costs[name].ns;
-  const stream: Partial<Record<WorkloadOptions['op'], CostName>> = {
-    memmove: 'dsa.streamMove',
-    fill: 'dsa.streamFill',
-    compare: 'dsa.streamCompare',
-    crc: 'dsa.streamCrc',
-    'copy-crc': 'dsa.streamCrc',
-    dualcast: 'dsa.streamMove',
-  };
-  const rate = stream[workload.op];
   const rows: [string, number][] = [
     [
       `portal writes (${mode === 'shared' ? 'ENQCMD' : 'MOVDIR64B'})`,

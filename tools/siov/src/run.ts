@@ -4,7 +4,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { Descriptor, descriptors, recordLayout } from '@siov/idxd-device/spec';
 import type { OpenQueue, WorkloadOptions } from '@siov/stack';
 import { Analytics, shown } from './analytics.js';
-import { inflated } from './analytics-ops.js';
+import { analyticsCost, inflated } from './analytics-ops.js';
 import { happening } from './happenings.js';
 import { measure, type Report } from './model.js';
 import { helpText, parseOptions, UsageError } from './options.js';
@@ -49,6 +49,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     choice.costs,
     happening(choice),
     coded?.make,
+    choice.analytics && analyticsCost(choice.analytics.op),
   );
   const verdictOfFile = coded?.end();
   source.close();
