@@ -87,6 +87,7 @@ export class Engines {
   readonly #depart: number;
   readonly #limit: number;
   readonly #strict: boolean;
+  readonly #counters: Float64Array;
   readonly #checks: readonly Check[];
   readonly #fenceInBatch: boolean;
   readonly #operations: Operations;
@@ -98,6 +99,8 @@ export class Engines {
   readonly #stalls = new Uint8Array(256);
   readonly #fills = new Uint8Array(256);
   readonly #sized = new Uint8Array(256);
+  /** Its size or its parameters can be wrong. */
+  readonly #looked = new Uint8Array(256);
   /** Which operations this device offers, the flags that each may have, and the reserved bits of its descriptor. */
   readonly #offered: readonly boolean[];
   readonly #legal: readonly number[];
@@ -165,6 +168,7 @@ export class Engines {
     if (!(this.#limit >= 1 && profile.engines * this.#limit <= POOL_LIMIT))
       throw new RangeError(`profile: engines times descriptorsPerEngine is 1 to ${POOL_LIMIT}, not ${profile.engines * this.#limit}`);
     this.#strict = profile.arbitration === 'strict';
+    this.#counters = ports.counters;
     this.#checks = profile.checkOrder ?? [];
     if (this.#checks.length > 0 && (this.#checks.length !== defaultCheckOrder.length || new Set(this.#checks).size !== this.#checks.length))
       throw new RangeError(`profile.checkOrder: each of ${defaultCheckOrder.join(', ')} once`);
@@ -212,6 +216,7 @@ export class Engines {
       this.#stalls[code] = row.reads > 0 && row.writes > 0 ? 1 : 0;
       this.#fills[code] = row.fillsDestination ? 1 : 0;
       this.#sized[code] = row.sized ? 1 : 0;
+      this.#looked[code] = row.sized || row.check ? 1 : 0;
     }
     const codes = Array.from({ length: 256 }, (_, code) => code);
     this.#offered = codes.map((code) => profile.operations.includes(code) && operations[code] !== undefined);
@@ -258,6 +263,7 @@ export class Engines {
         .filter((wq) => wq.state === WqState.enabled && wq.group >= 0 && (groups[wq.group]!.engines >>> engine) & 1)
         .sort((a, b) => b.priority - a.priority),
     );
+    for (const wq of queues) if (wq.state === WqState.enabled) this.#tabulate(wq);
     for (const [engine, own] of this.#queuesOf.entries()) {
       this.#equal[engine] = own.every((wq) => wq.priority === own[0]!.priority) ? 1 : 0;
       this.#turn[engine] = 0;
@@ -270,6 +276,15 @@ export class Engines {
           this.#window[engine] = window;
           this.#path.configure(engine, index, window > 0 && costs.read > 0 ? window / costs.read : 1);
         }
+    }
+  }
+
+  /** What `#passes` needs to know of a queue. */
+  #tabulate(wq: WorkQueue): void {
+    const asks = Flag.requestInterrupt | (wq.blockOnFault ? 0 : Flag.blockOnFault) | (this.#fenceInBatch ? Flag.fence : 0);
+    for (let code = 0; code < wq.plainFlags.length; code++) {
+      const simple = this.#offered[code] && code !== Opcode.batch && code !== Opcode.drain && wq.trafficClassFault === 0;
+      wq.plainFlags[code] = simple && (wq.operations[code >>> 5]! >>> (code & 31)) & 1 ? this.#legal[code]! & ~asks : 0;
     }
   }
 
@@ -441,7 +456,7 @@ export class Engines {
     this.#ownerOf(op, wq);
     wq.inFlight++;
     this.#inFlight[engine]!++;
-    this.#p.counters[Counter.dispatched]!++;
+    this.#counters[Counter.dispatched]!++;
     this.#p.trace?.emit(Event.dispatch, wq.index, op.opcode, op.pasid, engine);
     const refusal = this.#refusal(op, wq);
     if (refusal !== 0) op.end(refusal);
@@ -584,7 +599,7 @@ export class Engines {
     const wq = this.#p.queues[op.wq]!;
     if (op.phase === 0) {
       op.phase = 1;
-      this.#p.counters[Counter.batches]!++;
+      this.#counters[Counter.batches]!++;
       op.batchId = this.#batchId = (this.#batchId + 1) & 0xff;
       op.ns += costs.batchFetch;
       op.busyNs = 0;
@@ -685,6 +700,19 @@ export class Engines {
 
   /** The checks on a descriptor, in the order of `defaultCheckOrder`; 0 when it may run. Which of several errors is told, a profile may say. */
   #refusal(op: Op, wq: WorkQueue): number {
+    return this.#passes(op, wq) ? 0 : this.#refusalOf(op, wq);
+  }
+  /** Most descriptors: with a record, and nothing that has to be asked for. True: every check passes. False says nothing. */
+  #passes(op: Op, wq: WorkQueue): boolean {
+    const { opcode, flags, descriptor } = op;
+    if ((flags & ~wq.plainFlags[opcode]!) | (~flags & Flag.recordAddressValid) | (descriptor[2]! & (this.#recordBytes - 1))) return false;
+    return (
+      (op.access & DmaAccess.privileged) === 0 &&
+      this.#refuseReserved(op) === 0 &&
+      (this.#looked[opcode] === 0 || (this.#refuseSize(op, wq) === 0 && this.#refuseParameters(op, wq) === 0))
+    );
+  }
+  #refusalOf(op: Op, wq: WorkQueue): number {
     const first =
       this.#refuseOperation(op, wq) ||
       this.#refuseFlags(op, wq) ||
@@ -775,8 +803,8 @@ export class Engines {
     this.#byEngine?.select(op.engine);
     const { flags, status } = op;
     const ok = status === Status.success;
-    this.#p.counters[ok ? Counter.succeeded : Counter.failed]!++;
-    if ((status & 0x7f) === Status.pageFault) this.#p.counters[Counter.pageFaults]!++;
+    this.#counters[ok ? Counter.succeeded : Counter.failed]!++;
+    if ((status & 0x7f) === Status.pageFault) this.#counters[Counter.pageFaults]!++;
     this.#p.trace?.emit(Event.complete, op.wq, op.opcode, status, op.completed);
     const aligned = flags & Flag.recordAddressValid && !(op.descriptor[2]! & (this.#recordBytes - 1));
     let lost: number = Lost.no;

@@ -21,6 +21,8 @@ export class WorkQueue {
   maxBatch = 0;
   /** Which operation codes it takes, one bit each. */
   readonly operations = new Uint32Array(8).fill(0xffff_ffff);
+  /** By operation code: flags that need no look at anything else; 0: the operation needs more. The engines' table. */
+  readonly plainFlags = new Int32Array(256);
   /** Bit 0, 1: the group's traffic class A, B cannot be used. */
   trafficClassFault = 0;
   group = -1;
