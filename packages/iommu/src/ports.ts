@@ -130,6 +130,11 @@ export interface MappableMemory extends PageSource {
   /** A device's buffer: its owner may take it back (-ENODEV from then on), which the listener hears. Returns what ends that. */
   onRevoke?(listener: () => void): () => void;
 }
+/** An open file of a process. */
+export interface MappableFile {
+  /** What can be mapped into an I/O address space. */
+  readonly memory?: MappableMemory | undefined;
+}
 /** A process's address space, as iommufd needs it. */
 export interface PinningMm {
   /** Pages pinned (frames in `out` from `at`), or -errno. */
@@ -146,7 +151,7 @@ export interface Task {
   copyOut(address: number, bytes: Uint8Array): number;
   /** A new descriptor, or -EMFILE. Absent: no ioctl that makes one. */
   install?(file: OpenFile): number;
-  file?(fd: number): OpenFile | undefined;
+  file?(fd: number): MappableFile | undefined;
   /** Makes a parked task try again. */
   wakeUp?(): void;
 }
@@ -169,8 +174,6 @@ export interface OpenFile {
   close?(): void;
   /** No position. */
   readonly stream?: boolean;
-  /** What can be mapped into an I/O address space. */
-  readonly memory?: MappableMemory;
   /** Names of ioctl numbers. */
   readonly ioctlNames?: Readonly<Record<number, string>>;
 }

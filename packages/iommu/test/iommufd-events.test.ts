@@ -21,7 +21,7 @@ function user(frames = 16384) {
   const mm = m.newMm();
   mm.mmap(BASE, 0x40_0000, Prot.READ | Prot.WRITE, MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.FIXED);
   const files: OpenFile[] = [];
-  const task: Task = { ...m.task(mm), install: (file) => files.push(file) + 2, file: (fd) => files[fd - 3] };
+  const task: Task = { ...m.task(mm), install: (file) => files.push(file) + 2 };
   const file = m.driver.iommufd.open() as OpenFile;
   const context = m.driver.iommufd.contextOf(file) as IommufdContext;
   const ioctl = (number: number, words: readonly number[]) => {
@@ -63,12 +63,12 @@ function user(frames = 16384) {
     ioctl(IommufdIoctl.IOAS_MAP, [40, 7, ioas, 0, ...two(address), ...two(length), ...two(iova)]).result;
   const faultQueue = () => {
     const { words } = ioctl(IommufdIoctl.FAULT_QUEUE_ALLOC, [16, 0, 0, 0]);
-    return { id: words[2]!, file: task.file!(words[3]!)! };
+    return { id: words[2]!, file: files[words[3]! - 3]! };
   };
   const ask = (pasid: number, address: number, group: number, access = 1) =>
     up.pageRequest(pasid, (address / 2 ** 32) | 0, address | 0, access, group);
   const dma = (pasid: number, iova: number, bytes: Uint8Array, write: boolean) => m.access(RID, pasid, iova, bytes, write);
-  return { ...m, up, responses, mm, task, file, context, ioctl, put, get, ioas, device, hwpt, map, faultQueue, ask, dma };
+  return { ...m, files, up, responses, mm, task, file, context, ioctl, put, get, ioas, device, hwpt, map, faultQueue, ask, dma };
 }
 let m: ReturnType<typeof user>;
 beforeEach(() => {
@@ -290,7 +290,7 @@ describe('a virtual IOMMU of type SIOV_VTD', () => {
     const { id } = make();
     const { result, words } = m.ioctl(IommufdIoctl.VEVENTQ_ALLOC, [32, 0, id, ViommuType.SIOV_VTD, 8, 0, 0, 0]);
     expect(result).toBe(0);
-    const file = m.task.file!(words[6]!)!;
+    const file = m.files[words[6]! - 3]!;
     m.dma(33, 0x7000, new Uint8Array(1), true);
     m.dma(44, 0x7000, new Uint8Array(1), true);
     m.settle();

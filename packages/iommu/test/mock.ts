@@ -3,7 +3,7 @@ import { MapFlag, Prot } from '@siov/layout/uapi';
 import { AddressSpace, MemoryFile, pinCount } from '@siov/memory';
 import { Mock, MockIommu, TestOp } from '@siov/testkit';
 import { expect } from 'vitest';
-import { IommufdDevice, type OpenFile, type Task } from '../src/index.js';
+import { IommufdDevice, type MappableFile, type OpenFile, type Task } from '../src/index.js';
 import { iommufd as uapi } from '../src/spec/index.js';
 import { world } from './machine.js';
 
@@ -51,7 +51,7 @@ export function mocked(frames = 4096, options: { readonly lockedPages?: number; 
 
   /** A process with files of its own. */
   const process = (mm = newMm()) => {
-    const files: (OpenFile | undefined)[] = [];
+    const files: ((OpenFile & MappableFile) | undefined)[] = [];
     let woken = 0;
     const task: Task = {
       mm,
@@ -199,13 +199,13 @@ export function mocked(frames = 4096, options: { readonly lockedPages?: number; 
     expect(result).toBe(0);
     return { id: words[2]!, fd: words[3]! };
   };
-  const read = (fd: number, bytes: number, at = DATA) => me.task.file!(fd)!.read!(me.task, at, bytes, 0);
-  const write = (fd: number, words: readonly number[], bytes = words.length * 4) => me.task.file!(fd)!.write!(me.task, put(words), bytes, 0);
-  const poll = (fd: number) => me.task.file!(fd)!.poll!(me.task);
+  const read = (fd: number, bytes: number, at = DATA) => me.files[fd - 3]!.read!(me.task, at, bytes, 0);
+  const write = (fd: number, words: readonly number[], bytes = words.length * 4) => me.files[fd - 3]!.write!(me.task, put(words), bytes, 0);
+  const poll = (fd: number) => me.files[fd - 3]!.poll!(me.task);
   const memoryFile = (bytes: number) => {
     const memory = new MemoryFile({ memory: w.memory, frames: source });
     memory.resize(bytes);
-    return { memory, fd: me.task.install!({ memory, close: () => memory.close() }) };
+    return { memory, fd: me.files.push({ memory, close: () => memory.close() }) + 2 };
   };
 
   /** The program ends: everything must be gone with it. */

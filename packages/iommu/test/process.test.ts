@@ -1,7 +1,7 @@
 /** A program opens /dev/iommu by system calls, as any other file; its death takes down what it set up. */
 import { Cpu } from '@siov/cpu';
 import { NO_PASID } from '@siov/layout/pcie';
-import { AddressSpace } from '@siov/memory';
+import { AddressSpace, MemoryFile } from '@siov/memory';
 import { Kernel, type OpenFile, type UserTask } from '@siov/vfs';
 import { expect, test } from 'vitest';
 import { iommufd as uapi } from '../src/spec/index.js';
@@ -12,7 +12,8 @@ function kernelOn() {
   m.driver.addDevice(RID, { pasid: true });
   const cpu = new Cpu({ memory: m.memory, clock: m.clock });
   const newMm = () => new AddressSpace({ memory: m.memory, frames: m.allocator, flush: (root, page, pages) => cpu.flush(root, page, pages) });
-  const kernel = new Kernel({ clock: m.clock, cpu, newMm });
+  const newMemoryFile = () => new MemoryFile({ memory: m.memory, frames: m.allocator });
+  const kernel = new Kernel({ clock: m.clock, cpu, newMm, newMemoryFile });
   kernel.register('/dev/iommu', m.driver.iommufd);
   // The device's PASID table keeps a leaf table that it needed once.
   const domain = m.driver.pagingDomain();
@@ -80,5 +81,36 @@ test('a device that attaches by itself keeps the page table alive after the file
   m.driver.detachPasid(RID, 5);
   context.unbind(two);
   expect(m.access(RID, 5, 0x10_0000, Uint8Array.of(9), true)).not.toBe(0);
+  expect(m.allocator.used).toBe(used);
+});
+
+test('memory of memfd_create is mapped by its descriptor, and a device, the program and its child share it', () => {
+  const m = kernelOn();
+  const used = m.allocator.used;
+  const task: UserTask = m.kernel.spawn({ step: () => 'wait' });
+  const fd = task.open('/dev/iommu', 2);
+  const at = task.alloc(8192);
+  const call = (number: number, words: readonly number[]) => {
+    task.writeStruct(at, Uint32Array.from(words));
+    const result = task.ioctl(fd, number, at);
+    return result || task.readStruct(at, new Uint32Array(words.length))[2]!;
+  };
+  const ioas = call(uapi.IommufdIoctl.IOAS_ALLOC, [12, 0, 0]);
+  const file = task.memfd();
+  task.ftruncate(file, 3 * 4096);
+  const context = m.driver.iommufd.contextOf(task.file(fd) as OpenFile)!;
+  const device = context.bindDevice(RID);
+  context.attach(device, ioas, NO_PASID);
+  const { IOAS_MAP_FILE } = uapi.IommufdIoctl;
+  expect(call(IOAS_MAP_FILE, [40, 7, ioas, file, 4096, 0, 3 * 4096, 0, 0x10_0000, 0])).toBe(-22);
+  expect(call(IOAS_MAP_FILE, [40, 7, ioas, fd, 4096, 0, 4096, 0, 0x10_0000, 0])).toBe(-22);
+  expect(call(IOAS_MAP_FILE, [40, 7, ioas, file, 4096, 0, 2 * 4096, 0, 0x10_0000, 0])).toBe(ioas);
+  const user = task.mmap(0, 3 * 4096, 3, 1, file, 0);
+  expect(m.access(RID, NO_PASID, 0x10_0005, Uint8Array.of(9), true)).toBe(0);
+  expect(task.load(user + 4096 + 5, 1)).toBe(9);
+  expect(task.pread(file, at, 1, 4096 + 5)).toBe(1);
+  expect(task.load(at, 1)).toBe(9);
+  task.exit(0);
+  context.unbind(device);
   expect(m.allocator.used).toBe(used);
 });

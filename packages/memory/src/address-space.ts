@@ -16,6 +16,8 @@ import { EXECUTE_DISABLE, Low, PageTables } from './tables.js';
 export const USER_END = 0x7fff_ffff_f000;
 /** The lowest address that mmap gives. Linux, vm.mmap_min_addr. */
 export const USER_START = 0x1_0000;
+/** linux/mman.h. */
+export const Mremap = { MAYMOVE: 1, FIXED: 2 } as const;
 /** Linux, vm.max_map_count. */
 const MAX_AREAS = 65_530;
 const HUGE = 0x20_0000;
@@ -151,6 +153,45 @@ export class AddressSpace implements AreaOwner {
   }
 
   /**
+   * mremap(2): the mapping is shortened or lengthened, in its place or (flag MREMAP_MAYMOVE) at another one with its pages, which is where
+   * `newAddress` says with MREMAP_FIXED. The address, or -errno: -EFAULT where the old range is not one mapping or a device's that would grow.
+   */
+  mremap(address: number, oldLength: number, newLength: number, flags = 0, newAddress = 0): number {
+    if (!whole(address) || !whole(oldLength) || !whole(newLength) || address % 4096 || newLength === 0 || oldLength === 0) return -Errno.EINVAL;
+    const fixed = (flags & Mremap.FIXED) !== 0;
+    if (flags & ~(Mremap.MAYMOVE | Mremap.FIXED) || (fixed && !(flags & Mremap.MAYMOVE))) return -Errno.EINVAL;
+    const end = address + Math.ceil(oldLength / 4096) * 4096;
+    const length = Math.ceil(newLength / 4096) * 4096;
+    if (fixed && (!whole(newAddress) || newAddress % 4096 || (newAddress < end && newAddress + length > address))) return -Errno.EINVAL;
+    if (fixed && newAddress + length > USER_END) return -Errno.EINVAL;
+    const area = this.areas.find(address);
+    if (!area || area.end < end) return -Errno.EFAULT;
+    if (address % area.pageBytes || end % area.pageBytes || length % area.pageBytes || (fixed && newAddress % area.pageBytes)) return -Errno.EINVAL;
+    const grows = length > end - address;
+    if (grows && area.file) return -Errno.EFAULT;
+    const more = grows && area.locked ? (address + length - end) / 4096 : 0;
+    if (more && this.lockPages(more) < 0) return -Errno.EAGAIN;
+    let result: number;
+    if (!fixed && !grows) result = this.munmapRange(address + length, end) || address;
+    else if (!fixed && area.end === end && address + length <= USER_END && this.areas.free(end, address + length)) {
+      area.end = address + length;
+      result = address;
+    } else if (flags & Mremap.MAYMOVE) result = this.move(address, end, length, fixed ? newAddress : -1);
+    else result = -Errno.ENOMEM;
+    if (result < 0 && more) this.lockPages(-more);
+    return result;
+  }
+
+  /** mlock(2): pages are there from now on, and count as locked. 0, or -ENOMEM: part is not mapped, or the limit is passed. */
+  mlock(address: number, length: number): number {
+    return this.lock(address, length, true);
+  }
+  /** munlock(2). */
+  munlock(address: number, length: number): number {
+    return this.lock(address, length, false);
+  }
+
+  /**
    * A page fault by this process, its device or its kernel: 0 when the page is there now, -EFAULT without an area or the right, -ENOMEM,
    * -EIO (SIGBUS) where a device took its frames back. `access` holds DmaAccess bits.
    */
@@ -280,6 +321,70 @@ export class AddressSpace implements AreaOwner {
     this.notify(area.start, area.end);
   }
 
+  /** Moves [start, end) with its pages; the rest of `length` is new. `to` -1: wherever there is room. The new address, or -errno. */
+  private move(start: number, end: number, length: number, to: number): number {
+    if (this.areas.list.length + 3 > MAX_AREAS) return -Errno.ENOMEM;
+    const bytes = this.areas.find(start)!.pageBytes;
+    const at = to < 0 ? this.areas.gap(length, bytes, USER_START, USER_END) : to;
+    if (at < 0) return -Errno.ENOMEM;
+    if (at < USER_START) return -Errno.EPERM;
+    const kept = Math.min(end - start, length);
+    const refused = to < 0 ? 0 : this.munmapRange(at, at + length);
+    if (refused < 0) return refused;
+    // Tables for what goes there, before anything moves. A table of small pages stays where it is.
+    for (let done = 0; done < kept; done += bytes)
+      if (!this.tables.make(hi(at + done), lo(at + done), bytes === HUGE ? 2 : 1) || this.tables.words[this.tables.at] !== 0) return -Errno.ENOMEM;
+    if (start + kept < end) this.munmapRange(start + kept, end);
+    const [first] = this.areas.cut(start, start + kept);
+    const [old] = this.areas.removeAt(first, first + 1) as [Area];
+    const pages: [offset: number, frame: number, low: number, high: number][] = [];
+    this.each(start, start + kept, (address) => {
+      const { words, at: entry } = this.tables;
+      pages.push([address - start, entryFrame(words, entry), words[entry]! & 0xfff, (words[entry + 1]! & EXECUTE_DISABLE) >>> 0]);
+      this.tables.set(0, 0, 0);
+    });
+    this.notify(start, start + kept);
+    const area = new Area(this, at, at + length, old.prot, old.flags, old.pageOffset, old.file, old.shared);
+    area.locked = old.locked;
+    if (old.shared) old.shared.areas--;
+    old.file?.pieces.delete(old);
+    this.areas.insert(area);
+    for (const [offset, frame, low, high] of pages) {
+      this.tables.make(hi(at + offset), lo(at + offset), bytes === HUGE ? 2 : 1);
+      this.tables.set(frame, low, high);
+    }
+    return at;
+  }
+
+  private lock(address: number, length: number, on: boolean): number {
+    if (!whole(address) || !whole(length)) return -Errno.EINVAL;
+    const start = address - (address % 4096);
+    const end = Math.ceil((address + length) / 4096) * 4096;
+    if (length === 0) return 0;
+    let covered = start;
+    let pages = 0;
+    for (const area of this.areas.touching(start, end)) {
+      if (area.start > covered) return -Errno.ENOMEM;
+      covered = area.end;
+      if (area.locked !== on) pages += (Math.min(area.end, end) - Math.max(area.start, start)) / 4096;
+      if (Math.max(area.start, start) % area.pageBytes || Math.min(area.end, end) % area.pageBytes) return -Errno.EINVAL;
+    }
+    if (covered < end || this.areas.list.length + 2 > MAX_AREAS) return -Errno.ENOMEM;
+    const refused = this.lockPages(on ? pages : -pages);
+    if (refused) return refused;
+    const [first, last] = this.areas.cut(start, end);
+    const touched = this.areas.list.slice(first, last);
+    for (const area of touched) area.locked = on;
+    if (!on) return 0;
+    for (const area of touched)
+      for (let at = area.start; at < area.end; at += area.pageBytes)
+        if (!(area.prot & 7) || this.faultIn(area, at) < 0) {
+          // What is locked stays so, as the kernel leaves it.
+          return -Errno.ENOMEM;
+        }
+    return 0;
+  }
+
   private resolveFault(high: number, low: number, access: number): number {
     if (high >>> 15 !== 0) return -Errno.EFAULT;
     const address = high * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
@@ -361,6 +466,7 @@ export class AddressSpace implements AreaOwner {
     const gone = this.areas.removeAt(first, last);
     const freed: number[] = [];
     for (const area of gone) {
+      if (area.locked) this.lockPages((area.start - area.end) / 4096);
       const own = !area.file && !area.shared;
       const order = area.pageBytes === HUGE ? 9 : 0;
       this.each(area.start, area.end, () => {

@@ -88,6 +88,8 @@ export class Area {
   readonly owner: AreaOwner;
   readonly file: FileMapping | undefined;
   readonly shared: SharedPages | undefined;
+  /** Locked by mlock. */
+  locked = false;
   constructor(
     owner: AreaOwner,
     start: number,
@@ -139,6 +141,7 @@ export class AreaList {
   /** Cuts the area at `address` into two. */
   split(area: Area, address: number): void {
     const upper = new Area(area.owner, address, area.end, area.prot, area.flags, area.pageIndex(address), area.file, area.shared);
+    upper.locked = area.locked;
     area.end = address;
     this.insert(upper);
   }
@@ -155,6 +158,11 @@ export class AreaList {
   removeAt(first: number, last: number): Area[] {
     this.last = undefined;
     return this.list.splice(first, last - first);
+  }
+
+  /** Whether nothing lies in [start, end). */
+  free(start: number, end: number): boolean {
+    return this.touching(start, end).length === 0;
   }
 
   remove(area: Area): void {

@@ -6,7 +6,7 @@ import type { Cpu, LocalApic } from '@siov/cpu';
 import { type DeviceConfig, IdxdDriver } from '@siov/idxd-driver';
 import { ImsDomain, type IrqParent, MsixDomain, VectorDomain } from '@siov/ims-irq';
 import { IommuDriver } from '@siov/iommu';
-import { AddressSpace, type Frames, type PhysicalMap } from '@siov/memory';
+import { AddressSpace, type Frames, MemoryFile, type PhysicalMap } from '@siov/memory';
 import { enumerate, type Mmio, type PciDevice } from '@siov/pci-core';
 import { Kernel, type KernelOptions } from '@siov/vfs';
 import type { PartCosts } from './costs.js';
@@ -51,6 +51,7 @@ export class KernelInstance {
       costs: costs.kernel,
       ...(trace ? { trace } : {}),
       ...options.guest,
+      newMemoryFile: () => new MemoryFile({ memory, frames }),
       newMm: () =>
         new AddressSpace({
           memory,

@@ -1,6 +1,6 @@
 /** Open files, devices and the table of a task. Linux, file_operations and struct file; open(2), dup(2), getrlimit(2). */
 import { Errno, Open } from '@siov/layout/uapi';
-import type { Context, Mm, VmArea } from './ports.js';
+import type { Context, MemoryFile, Mm, VmArea } from './ports.js';
 import { ACCESS_MODE } from './spec.js';
 
 /** The process that calls, as drivers see it. */
@@ -37,6 +37,8 @@ export interface OpenFile {
   close?(): void;
   /** No position: pread and pwrite answer ESPIPE. */
   readonly stream?: boolean;
+  /** A file of memory: mmap shows its pages, ftruncate changes its length. */
+  readonly memory?: MemoryFile;
   /** Cost of one write in place of `syscall`: 'eventfdWrite'. */
   readonly writeCost?: 'eventfdWrite';
   /** Names of ioctl numbers, for counters. */

@@ -5,7 +5,7 @@
 import { Event } from '@siov/layout/events';
 import { Errno, PENDING } from '@siov/layout/uapi';
 import { type CharDevice, FileTable, type OpenFile } from './files.js';
-import type { Clock, Exit, Mm, Processor, Trace } from './ports.js';
+import type { Clock, Exit, MemoryFile, Mm, Processor, Trace } from './ports.js';
 import { schedule } from './schedule.js';
 import { ACCESS_MODE, Counter, type KernelCosts, Syscall } from './spec.js';
 import { Sysfs } from './sysfs.js';
@@ -25,6 +25,8 @@ export interface KernelOptions {
   readonly cpu: Processor;
   /** A fresh address space for a process. */
   newMm(): Mm;
+  /** A fresh file of memory, for memfd_create; absent: ENOSYS. */
+  newMemoryFile?(): MemoryFile;
   readonly costs?: KernelCosts | undefined;
   readonly trace?: Trace | undefined;
   readonly eptRoot?: number | undefined;
@@ -113,6 +115,10 @@ export class Kernel {
   }
 
   // For the scheduler and tasks
+
+  newMemoryFile(): MemoryFile | undefined {
+    return this.options.newMemoryFile?.();
+  }
 
   /** One step of one process; false when it parked and nobody woke it meanwhile. */
   step(task: UserTask): boolean {

@@ -57,6 +57,21 @@ export interface VmArea {
 }
 export interface Backing {
   map(area: VmArea): number;
+  /** A file of memory: its pages are mapped, `map` is not asked. */
+  readonly shared?: object;
+}
+/** A file of memory. Bytes done, or -errno. */
+export interface MemoryFile extends Backing {
+  readonly bytes: number;
+  readonly writable: boolean;
+  /** Pages pinned (frames in `out` from `at`), or -errno; for drivers. */
+  pin(first: number, pages: number, out: Int32Array, at: number): number;
+  unpin(frames: Int32Array, count: number): void;
+  /** 0 or -errno. */
+  resize(bytes: number): number;
+  read(offset: number, out: Uint8Array): number;
+  write(offset: number, bytes: Uint8Array): number;
+  close(): void;
 }
 export interface MmuNotifier {
   invalidate(start: number, end: number): void;
@@ -70,6 +85,9 @@ export interface Mm {
   mmap(address: number, length: number, prot: number, flags: number, backing?: Backing, offset?: number): number;
   munmap(address: number, length: number): number;
   mprotect(address: number, length: number, prot: number): number;
+  mremap?(address: number, oldLength: number, newLength: number, flags?: number, newAddress?: number): number;
+  mlock?(address: number, length: number): number;
+  munlock?(address: number, length: number): number;
   handleFault(hi: number, lo: number, access: number): number;
   pin(address: number, pages: number, write: boolean, out: Int32Array, at?: number): number;
   unpin(frames: Int32Array, count: number): void;

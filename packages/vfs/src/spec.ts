@@ -18,6 +18,12 @@ export const Syscall = {
   exit: 13,
   kill: 14,
   getpid: 15,
+  // 16 to 18 are the scheduler's counters.
+  memfd: 19,
+  ftruncate: 20,
+  mremap: 21,
+  mlock: 22,
+  munlock: 23,
 } as const;
 export type Syscall = (typeof Syscall)[keyof typeof Syscall];
 /** Counters: one a system call, then the scheduler's. */

@@ -7,6 +7,7 @@ import { Errno, MapFlag, Open, PENDING, Poll, Prot } from '@siov/layout/uapi';
 import { EventFd } from './eventfd.js';
 import { Description, type FileTable, type OpenFile, type Task } from './files.js';
 import type { Kernel } from './kernel.js';
+import { MemoryFd } from './memory-file.js';
 import type { Context, Exit, Mm, Processor } from './ports.js';
 import { EventFdFlag, MAX_RW_COUNT, PATH_MAX, Syscall } from './spec.js';
 
@@ -156,6 +157,40 @@ export class UserTask implements Task {
   mprotect(address: number, length: number, prot: number): number {
     this.enter(Syscall.mprotect);
     return this.leave(Syscall.mprotect, -1, prot, this.mm.mprotect(address, length, prot));
+  }
+
+  /** mremap(2); `flags` MREMAP_MAYMOVE 1, MREMAP_FIXED 2. */
+  mremap(address: number, oldLength: number, newLength: number, flags = 0, newAddress = 0): number {
+    this.enter(Syscall.mremap);
+    const result = this.mm.mremap?.(address, oldLength, newLength, flags, newAddress) ?? -Errno.ENOSYS;
+    return this.leave(Syscall.mremap, -1, lo(newLength), result);
+  }
+  mlock(address: number, length: number): number {
+    this.enter(Syscall.mlock);
+    return this.leave(Syscall.mlock, -1, lo(length), this.mm.mlock?.(address, length) ?? -Errno.ENOSYS);
+  }
+  munlock(address: number, length: number): number {
+    this.enter(Syscall.munlock);
+    return this.leave(Syscall.munlock, -1, lo(length), this.mm.munlock?.(address, length) ?? -Errno.ENOSYS);
+  }
+  /** memfd_create(2): a file of memory, of no length yet. `flags`: MFD_CLOEXEC 1, MFD_ALLOW_SEALING 2, of which none does anything here. */
+  memfd(flags = 0): number {
+    this.enter(Syscall.memfd);
+    let result: number = -Errno.EINVAL;
+    const memory = flags & ~3 ? undefined : this.kernel.newMemoryFile();
+    if (memory) {
+      result = this.install(new MemoryFd(memory));
+      if (result < 0) memory.close();
+    } else if (!(flags & ~3)) result = -Errno.ENOSYS;
+    return this.leave(Syscall.memfd, result, flags, result);
+  }
+  /** ftruncate(2) on a file of memory, which only grows. */
+  ftruncate(fd: number, length: number): number {
+    this.enter(Syscall.ftruncate);
+    const description = this.files.get(fd);
+    let result: number = -Errno.EBADF;
+    if (description) result = description.writable ? (description.file.memory?.resize(length) ?? -Errno.EINVAL) : -Errno.EINVAL;
+    return this.leave(Syscall.ftruncate, fd, lo(length), result);
   }
 
   read(fd: number, address: number, length: number): number {
@@ -337,6 +372,7 @@ export class UserTask implements Task {
     const sealed = (flags & MapFlag.SHARED) !== 0 && !description.writable;
     if (!description.readable || (sealed && prot & Prot.WRITE)) return -Errno.EACCES;
     const { file } = description;
+    if (file.memory) return this.mm.mmap(address, length, prot, flags, file.memory, offset);
     if (!file.mmap) return -Errno.ENODEV;
     return this.mm.mmap(
       address,

@@ -1,6 +1,6 @@
 /** A whole host without devices: memory, processor, clock and kernel. */
 import { Clock, Cpu, type CpuOptions } from '@siov/cpu';
-import { AddressSpace, FrameAllocator, PhysicalMemory } from '@siov/memory';
+import { AddressSpace, FrameAllocator, MemoryFile, PhysicalMemory } from '@siov/memory';
 import { Kernel, type KernelOptions, type Program, type StepResult, type UserTask } from '../src/index.js';
 
 export const RW = 3;
@@ -19,7 +19,7 @@ export function machine(options: Partial<KernelOptions> & { frames?: number; cpu
   const clock = new Clock();
   const cpu = new Cpu({ memory, clock, costs: options.cpuCosts });
   const newMm = () => new AddressSpace({ memory, frames, clock, flush: (root, page, pages) => cpu.flush(root, page, pages) });
-  const kernel = new Kernel({ clock, cpu, newMm, ...options });
+  const kernel = new Kernel({ clock, cpu, newMm, newMemoryFile: () => new MemoryFile({ memory, frames }), ...options });
   /** A process that only makes the calls of the test. */
   const idleTask = (name = 'test'): UserTask => kernel.spawn({ step: () => 'wait' }, name);
   return { memory, ram, frames, clock, cpu, kernel, newMm, idleTask };
