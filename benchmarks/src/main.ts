@@ -7,6 +7,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { run } from 'mitata';
 import { deflateRatios, registerDeflate } from './deflate.js';
+import { exec } from './exec.js';
 import { mdev, uacce } from './factory.js';
 import { registerIommu } from './iommu.js';
 import { iommuSize } from './iommu-size.js';
@@ -18,6 +19,7 @@ import { vfioUser } from './vfio-user.js';
 const words = process.argv.slice(2);
 const filter = words.find((w) => !w.startsWith('--'));
 // Processes of its own, and no mitata.
+if (filter === 'exec') process.exit(exec(words.includes('--json')));
 if (filter === 'vfio-user') process.exit(await vfioUser(words.includes('--json')));
 const groups: Readonly<Record<string, () => void>> = {
   iommu: registerIommu,
