@@ -21,6 +21,12 @@ import { Answer, Kind, OPAQUE, Op, PAYLOAD, POSITION, Reply, Request, Ring, SLOT
 
 /** How long the server looks at rings after the last work, before it sleeps, in milliseconds. */
 const SPIN_MS = 0.3;
+/**
+ * When it is woken as soon as it sleeps, the program had waited for this very processor: then it sleeps sooner, for as long as that goes on.
+ */
+const SHORT_SPIN_MS = 0.02;
+const SOON_MS = 0.1;
+const CROWDED_MS = 100;
 /** How long it sleeps at most: timers of Node run in between. */
 const NAP_MS = 20;
 /** How long the device works before other processes are looked at. */
@@ -149,6 +155,8 @@ export class ExecServer {
   async run(until: () => boolean): Promise<void> {
     let last = performance.now();
     let yielded = last;
+    /** Until when the processor is not worth keeping. */
+    let crowded = 0;
     for (let round = 0; ; round++) {
       if (this.#take()) {
         this.#settle();
@@ -161,7 +169,7 @@ export class ExecServer {
         yielded = performance.now();
         if (until()) break;
       }
-      if (now - last < SPIN_MS) {
+      if (now - last < (now < crowded ? SHORT_SPIN_MS : SPIN_MS)) {
         if (round % 16 === 15 && this.#events(0)) last = performance.now();
         continue;
       }
@@ -173,8 +181,10 @@ export class ExecServer {
       this.#sleep(true);
       const woken = this.#anyFilled() || this.#events(NAP_MS);
       this.#sleep(false);
-      if (woken) last = performance.now();
-      else {
+      if (woken) {
+        last = performance.now();
+        if (last - now < SOON_MS) crowded = last + CROWDED_MS;
+      } else {
         await new Promise((resolve) => setImmediate(resolve));
         yielded = performance.now();
         if (until()) break;

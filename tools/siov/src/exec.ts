@@ -69,17 +69,18 @@ export async function exec(argv: readonly string[]): Promise<number> {
   const [program = process.env.SHELL ?? '/bin/sh', ...rest] = words;
   try {
     const shim = compileShim();
-    const watch = new Watch();
+    // Who wants to hear nothing pays for no counting.
+    const watch = values['no-summary'] && !values.trace ? undefined : new Watch();
     const trace = values.trace ? new ChromeTrace(values.trace as string) : undefined;
     const machine = buildMachine(native(), {
       ...(values.device ? { devices: (values.device as string).split(',') } : {}),
       ...(values.config ? { config: configuration(values.config as string) } : {}),
-      trace: watch,
+      ...(watch ? { trace: watch } : {}),
     });
     // Not how the machine came to be, but what programs do with it.
     const before = interruptsOf(machine);
-    watch.clock = machine.host.clock;
-    if (trace) {
+    if (watch) watch.clock = machine.host.clock;
+    if (watch && trace) {
       const track = trace.machine(1, 'siov exec');
       track.clock = machine.host.clock;
       watch.next = track;
@@ -91,7 +92,7 @@ export async function exec(argv: readonly string[]): Promise<number> {
     try {
       if (words.length === 0 && !values['no-summary']) process.stderr.write(welcome(machine, program));
       const { code, signal } = await runProgram(server, shim, program, rest);
-      if (!values['no-summary'] && server.counts.processes > 0) process.stderr.write(summary(server, watch, before, values.cost === true));
+      if (watch && !values['no-summary'] && server.counts.processes > 0) process.stderr.write(summary(server, watch, before, values.cost === true));
       return signal ? 128 + constants.signals[signal] : code;
     } finally {
       server.close();
