@@ -214,8 +214,10 @@ int main(int argc, char **argv)
 		waitpid(child, NULL, 0);
 		printf("%f\n", median(times, 100));
 	} else {
-		/* What any program does: files, memory, processes. */
-		double start = now();
+		/* What any program does: files, memory, processes. In processor time: nobody else's work counts. */
+		struct timespec at;
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+		double start = (double)at.tv_sec * 1e9 + (double)at.tv_nsec;
 		char line[256];
 		struct stat st;
 		for (int i = 0; i < 2000; i++) {
@@ -238,7 +240,8 @@ int main(int argc, char **argv)
 		volatile uint64_t sum = 0;
 		for (uint64_t i = 0; i < 50000000; i++)
 			sum += i * i;
-		printf("%f\n", now() - start);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+		printf("%f\n", (double)at.tv_sec * 1e9 + (double)at.tv_nsec - start);
 	}
 	return 0;
 }

@@ -4,7 +4,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -22,7 +22,11 @@ export function exec(json: boolean): number {
   const program = join(folder, 'program');
   execFileSync('cc', ['-O2', '-o', program, here('./exec.c')]);
   const numbers = (text: string): number[] => text.trim().split('\n').map(Number);
-  const bare = (what: string): number[] => numbers(execFileSync(program, [what], { encoding: 'utf8' }));
+  // The program and the server on a processor each, where there are two.
+  const pinned = availableParallelism() > 1 && spawnSync('taskset', ['--version']).status === 0;
+  const on = (processor: number, ...command: readonly string[]): string[] => [...(pinned ? ['taskset', '-c', `${processor}`] : []), ...command];
+  const output = ([command, ...rest]: readonly string[]): string => execFileSync(command!, rest, { encoding: 'utf8' });
+  const bare = (what: string): number[] => numbers(output(on(0, program, what)));
   const siov = here('../../tools/siov/bin/siov.js');
   // One queue of each kind, as exec has them by itself, but with room for batches of 64: the driver's default is 32.
   const config = join(folder, 'config.json');
@@ -42,7 +46,7 @@ export function exec(json: boolean): number {
   const engines = [0, 1, 2, 3].map((engine) => ({ dev: `engine0.${engine}`, group_id: 0 }));
   writeFileSync(config, JSON.stringify([{ dev: 'dsa0', groups: [{ dev: 'group0.0', grouped_workqueues: queues, grouped_engines: engines }] }]));
   const served = (what: string): number[] =>
-    numbers(execFileSync(process.execPath, [siov, 'exec', '--no-summary', '--config', config, '--', program, what], { encoding: 'utf8' }));
+    numbers(output(on(1, process.execPath, siov, 'exec', '--no-summary', '--config', config, '--', ...on(0, program, what))));
   const names = ['movdir64b', 'enqcmd', 'batch', 'memmove', 'nothing'] as const;
   const ratios: Record<(typeof names)[number], number[]> = { movdir64b: [], enqcmd: [], batch: [], memmove: [], nothing: [] };
   const seen: Record<string, number[]> = {};
