@@ -31,7 +31,7 @@ static const char *overlay(long at, const char *path, char *out)
 	char *const plain = out + root_length;
 	size_t n = root_length;
 	int upwards = 0;
-	if (!ready || !path || !*path || (*path != '/' && !inside))
+	if (!ready || !path || !*path || (*path == '/' ? !strstr(path, "sys") && !strstr(path, "dev") : !inside))
 		return path;
 	if (*path == '/')
 		memcpy(out, root, n);
