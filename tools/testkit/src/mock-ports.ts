@@ -1,5 +1,5 @@
 /** What the mock IOMMU driver needs of iommufd, of a process and of memory. Types only; whoever has the methods fits. */
-export interface Mm {
+interface Mm {
   pin(address: number, pages: number, write: boolean, out: Int32Array, at?: number): number;
   unpin(frames: Int32Array, count: number): void;
 }
@@ -37,7 +37,7 @@ export interface Handle {
   readonly deviceId: number;
   readonly pasid: number;
 }
-export interface PageRequest {
+interface PageRequest {
   readonly requesterId: number;
   readonly pasid: number;
   readonly hi: number;
@@ -75,7 +75,7 @@ export interface ViommuContext {
   offer(frame: number): number;
   report(type: number, event: Uint32Array): number;
 }
-export interface AccessOwner {
+interface AccessOwner {
   readonly pins: boolean;
   unmap?(iova: bigint, length: bigint): void;
 }
@@ -90,7 +90,7 @@ interface Counted {
   readonly id: number;
   users: number;
 }
-export interface HwptObject extends Counted {
+interface HwptObject extends Counted {
   readonly table: Table;
 }
 /** An object of the mock driver's own. */
