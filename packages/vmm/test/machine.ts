@@ -159,14 +159,23 @@ class PortalDevice implements VfioDevice {
 
 /** Host, VMM, a device assigned, and the guest's kernel side by ports. */
 export function assigned(
-  options: { iommu?: boolean; remapping?: boolean; ramBytes?: number; hugePages?: boolean; frames?: number; costs?: VmCosts } = {},
+  options: {
+    iommu?: boolean;
+    remapping?: boolean;
+    ramBytes?: number;
+    hugePages?: boolean;
+    frames?: number;
+    costs?: VmCosts;
+    pageRequests?: 'watched' | 'of the device too';
+  } = {},
 ) {
   const h = host({ frames: 16_384, ...options });
   const { memory, frames, clock, apic, kernel, task, vmOf } = h;
   const unit = new IommuUnit({ memory, sink: apic });
   const driver = new IommuDriver({ registers: unit, memory, frames, clock, vectors: apic });
   driver.enable();
-  driver.addDevice(RID, { pasid: true });
+  const asks = options.pageRequests === 'of the device too';
+  driver.addDevice(RID, { pasid: true, ats: asks, pri: asks });
   kernel.register('/dev/iommu', driver.iommufd);
   const device = new PortalDevice(memory);
   const core = new VfioCore({
@@ -190,6 +199,7 @@ export function assigned(
       read: (o, w) => f.read(o, w),
       write: (o, w, v) => f.write(o, w, v),
       pasidEntry: (rid, pasid, words) => f.pasidEntry(rid, pasid, words),
+      queuePageRequest: (rid, pasid, hi, lo, access, group, last) => f.queuePageRequest(rid, pasid, hi, lo, access, group, last),
       ...(options.remapping
         ? {
             remap: (rid: number, address: number, data: number) => {
@@ -202,12 +212,15 @@ export function assigned(
         : {}),
     };
   };
+  /** What the VMM's thread does when a descriptor can be read. */
+  const threads: (() => void)[] = [];
   const vmm = new Vmm({
     task,
     vmOf,
     ramBytes: options.ramBytes ?? 2 ** 23,
     hugePages: options.hugePages ?? false,
     ...(options.iommu ? { iommu: newFront } : {}),
+    ...(options.pageRequests ? { watch: (_fd: number, run: () => void) => void threads.push(run) } : {}),
   });
   const assignedDevice = vmm.assign(cdev);
   const guest = guestOf(h, vmm.vm);
@@ -226,5 +239,5 @@ export function assigned(
     }
     config.write(4, 6, 2);
   };
-  return { ...h, unit, driver, device, vmm, assignedDevice, guest, config, bars, enable, front: () => front! };
+  return { ...h, unit, driver, device, vmm, assignedDevice, guest, config, bars, enable, threads, front: () => front! };
 }
