@@ -6,6 +6,8 @@
  * cut into pieces, of which several are under way at once; each becomes a stream of its own. A packed file has in front of each piece its packed and
  * its plain size, 32 bits each, little endian.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/crypto.h>
 #include <linux/fs.h>
 #include <linux/module.h>

@@ -2,6 +2,7 @@ import { gnrD, type Profile, sprDsa } from '@siov/idxd-device';
 import { iax2, sprIax } from '@siov/idxd-device/iax';
 import { Opcode } from '@siov/idxd-device/spec';
 import type { Scenario } from '../lab.js';
+import { FIRST_SLOT } from '../qemu.js';
 
 const script = `
 idxd
@@ -55,18 +56,21 @@ export const probe: Scenario = {
     const servers = [await lab.serve('dsa-spr'), await lab.serve('dsa-gnrd'), await lab.serve('iax'), await lab.serve('iax-2.0')];
     const guest = await lab.guest({ servers, script });
     lab.equal('driver of the function', guest.text('driver').split('/').at(-1), 'idxd');
-    for (const [device, profile] of [
-      ['dsa0', sprDsa],
-      ['dsa1', gnrD],
-      ['iax2', sprIax],
-      ['iax3', iax2],
-    ] as const) {
+    for (const [slot, [device, profile]] of (
+      [
+        ['dsa0', sprDsa],
+        ['dsa1', gnrD],
+        ['iax2', sprIax],
+        ['iax3', iax2],
+      ] as const
+    ).entries()) {
       const said = Object.fromEntries(guest.lines(device).map((line) => line.split(/ (.*)/s, 2)));
       for (const [name, value] of Object.entries(attributes(profile, device.startsWith('iax'))))
         lab.equal(`${device} (${profile.name}): ${name}`, said[name], value);
       const parts = guest.lines(`${device}.parts`).map((line) => line.trim());
       lab.equal(`${device}: parts`, parts, [`${profile.engines} engine`, `${profile.groups} group`, `${profile.wqs} wq`]);
-      lab.logged(guest.log, new RegExp(`Intel\\(R\\) Accelerator Device \\(v${profile.version.toString(16)}\\)`));
+      const at = `0000:00:${(FIRST_SLOT + slot).toString(16)}.0`;
+      lab.logged(guest.log, new RegExp(`${at}: Intel\\(R\\) Accelerator Device \\(v${profile.version.toString(16)}\\)`));
     }
   },
 };
