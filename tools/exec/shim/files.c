@@ -1,6 +1,5 @@
 /* Descriptors that are handles, and mappings of them: each call goes to the server as it is. SPDX-License-Identifier: MIT */
 #include "shim.h"
-#include <stdarg.h>
 #include <sys/ioctl.h>
 
 /* A descriptor goes: when the call returns, the file behind it has been closed if it was the last. */
@@ -19,8 +18,7 @@ EXPORT int fclose(FILE *file) { return CLOSING(file ? fileno(file) : -1, REAL(fc
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
 	ssize_t result = REAL(recvmsg)(fd, message, flags);
-	if (result >= 0 && message->msg_controllen > 0)
-		handles = ready;
+	handles |= ready && result >= 0 && message->msg_controllen > 0;
 	return result;
 }
 
@@ -35,13 +33,10 @@ EXPORT ssize_t write(int fd, const void *buffer, size_t n) { return TRANSFER(SIO
 EXPORT ssize_t pread(int fd, void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_READ, offset, REAL(pread)(fd, buffer, n, offset)); }
 EXPORT ssize_t pwrite(int fd, const void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_WRITE, offset, REAL(pwrite)(fd, buffer, n, offset)); }
 SAME(pread64, pread) SAME(pwrite64, pwrite)
-EXPORT int ioctl(int fd, unsigned long number, ...)
+EXPORT int ioctl3(int fd, unsigned long number, uint64_t argument) __asm__("ioctl");
+int ioctl3(int fd, unsigned long number, uint64_t argument)
 {
 	struct handle file;
-	va_list list;
-	va_start(list, number);
-	uint64_t argument = va_arg(list, uint64_t);
-	va_end(list);
 	return is_handle(fd, &file) ? (int)answer(simple(SIOV_IOCTL, file.id, number, argument, 0)) : REAL(ioctl)(fd, number, argument);
 }
 

@@ -3,7 +3,6 @@
 #include <alloca.h>
 #include <dirent.h>
 #include <linux/openat2.h>
-#include <stdarg.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -64,11 +63,11 @@ static const char *overlay(long at, const char *path, char *out)
 	}
 	if (!below(plain, "/sys", 4) && !below(plain, "/dev", 4))
 		return path;
-	struct stat ours, theirs;
-	int found = SYS(newfstatat, AT_FDCWD, out, &ours, AT_SYMLINK_NOFOLLOW) == 0;
 	for (const char *const *folder = opaque; *folder; folder++)
 		if (below(plain, *folder, strlen(*folder)))
 			return inside = 1, out;
+	struct stat ours, theirs;
+	int found = SYS(newfstatat, AT_FDCWD, out, &ours, AT_SYMLINK_NOFOLLOW) == 0;
 	if (!found || (S_ISDIR(ours.st_mode) && SYS(newfstatat, AT_FDCWD, plain, &theirs) == 0))
 		return path;
 	return inside = 1, out;
@@ -116,16 +115,11 @@ static int opened(int at, const char *path, int flags, mode_t mode)
 		flags &= ~(O_CREAT | O_EXCL | O_TRUNC);
 	return (int)answer(SYS(openat, at, to, flags, mode));
 }
-#define MODE(last)                                                                                                                             \
-	({                                                                                                                                     \
-		va_list list;                                                                                                                  \
-		va_start(list, last);                                                                                                          \
-		mode_t mode = va_arg(list, mode_t); /* rubbish where there is none, and then not used */                                       \
-		va_end(list);                                                                                                                  \
-		mode;                                                                                                                          \
-	})
-EXPORT int open(const char *path, int flags, ...) { return opened(AT_FDCWD, path, flags, MODE(flags)); }
-EXPORT int openat(int at, const char *path, int flags, ...) { return opened(at, path, flags, MODE(flags)); }
+/* Variadic in their headers; what is not given is rubbish in a register, and then not used. */
+EXPORT int open3(const char *path, int flags, mode_t mode) __asm__("open");
+EXPORT int openat4(int at, const char *path, int flags, mode_t mode) __asm__("openat");
+int open3(const char *path, int flags, mode_t mode) { return opened(AT_FDCWD, path, flags, mode); }
+int openat4(int at, const char *path, int flags, mode_t mode) { return opened(at, path, flags, mode); }
 EXPORT int __open_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
 EXPORT int __openat_2(int at, const char *path, int flags) { return opened(at, path, flags, 0); }
 EXPORT int creat(const char *path, mode_t mode) { return opened(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }

@@ -10,7 +10,7 @@ struct space *space;
 int ready, handles, last_socket = -1;
 char root[PATH_MAX];
 size_t root_length;
-static const char *token; /* what abstract names begin with: the folder's own name */
+static const char *token = ""; /* what abstract names begin with: the folder's own name */
 
 static void close_parents(void)
 {
@@ -35,10 +35,10 @@ __attribute__((constructor)) static void begin(void)
 	pthread_atfork(NULL, NULL, close_parents);
 	ready = handles = 1;
 	start_traps();
-	int inherited = 0;
-	for (int fd = 0; fd < 64 && !inherited; fd++)
-		inherited = is_handle(fd, NULL);
-	handles = inherited;
+	int fd = 64;
+	while (--fd >= 0 && !is_handle(fd, NULL))
+		;
+	handles = fd >= 0; /* inherited ones */
 }
 
 /* What stdio still holds reaches the server before the process is gone. */
@@ -63,7 +63,7 @@ static long exchange(struct siov_request *request, const void *payload, struct s
 static long reached(long fd, const char *name)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	snprintf(to.sun_path, sizeof to.sun_path, "%s/%s", root, name);
+	snprintf(to.sun_path, sizeof to.sun_path, "%.80s/%s", root, name);
 	long result = fd < 0 ? fd : SYS(connect, fd, &to, sizeof to);
 	if (fd >= 0 && result < 0)
 		SYS(close, fd);
@@ -91,8 +91,7 @@ static long attach(void)
 	snprintf(path, sizeof path, "/proc/%ld/fd/%ld", server, (long)reply.args[0]);
 	long file = SYS(openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 	long ring = file < 0 ? file : SYS(mmap, 0, sizeof(struct siov_ring), PROT_READ | PROT_WRITE, MAP_SHARED, file);
-	if (file >= 0)
-		SYS(close, file);
+	SYS(close, file);
 	if (ring < 0 && ring > -4096)
 		return ring;
 	madvise((void *)ring, sizeof(struct siov_ring), MADV_DONTFORK);
@@ -120,7 +119,7 @@ long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c)
 	struct siov_reply reply = {0};
 	return request((struct siov_request){.op = op, .file = file, .args = {a, b, c}}, NULL, &reply);
 }
-int server_gone(void)
+static int server_gone(void)
 {
 	char byte;
 	return SYS(recvfrom, space->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
@@ -132,7 +131,7 @@ int is_handle(int fd, struct handle *out)
 {
 	struct sockaddr_un name;
 	struct handle found;
-	int length = sizeof name, n = (int)strlen(token ? token : "");
+	int length = sizeof name, n = (int)strlen(token);
 	if (!handles || SYS(getsockname, fd, &name, &length) < 0 || name.sun_family != AF_UNIX)
 		return 0;
 	length -= (int)offsetof(struct sockaddr_un, sun_path);

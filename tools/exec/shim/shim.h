@@ -66,7 +66,6 @@ extern size_t root_length;
 void start_traps(void);
 long request(struct siov_request request, const void *payload, struct siov_reply *reply);
 long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c);
-int server_gone(void);
 int is_handle(int fd, struct handle *out);
 long new_handle(const struct siov_reply *file, long id, int flags);
 int post(uint32_t kind, uintptr_t address, const void *data);

@@ -196,8 +196,7 @@ static void trap(int number, siginfo_t *info, void *context)
 		copying = NULL;
 	} else if (info->si_code > 0 && (number == SIGILL || (greg_t)info->si_addr != rip)) {
 		/* Where nothing can be fetched, there is no instruction to look at. */
-		done = submission(number, context);
-		if (done == 0)
+		if (!(done = submission(number, context)))
 			done = emulated(number, (uintptr_t)info->si_addr, context);
 	}
 	if (done == 0)
