@@ -45,6 +45,7 @@ export class Requester implements Upstream {
   private readonly iotlb: Iotlb;
   private readonly entries: Int32Array;
   private readonly lookupCost: number;
+  private readonly atsLookupCost: number;
   endpoint: Endpoint | undefined;
   // state: the address space last used
   private epoch = -1;
@@ -72,6 +73,11 @@ export class Requester implements Upstream {
   private aheadHi = 0;
   private aheadLo = NO_AHEAD;
   private aheadPasid = NO_PASID;
+  // state: the short way is open (nobody watches, and there are entries to find), and hits on it that are not counted yet
+  private short = false;
+  private hits = 0;
+  private pages = 0;
+  private atsPages = 0;
   // state: the modelled cost of the request in hand
   private ns = 0;
   // state: a write to the interrupt range between acquire and commit
@@ -84,14 +90,16 @@ export class Requester implements Upstream {
     this.requesterId = requesterId;
     this.tag = tagOf(requesterId);
     this.endpoint = endpoint;
-    this.counters = unit.counters;
+    this.counters = unit.totals;
     this.iotlb = unit.iotlb;
     this.entries = unit.iotlb.data;
     this.lookupCost = unit.lookupCost;
+    this.atsLookupCost = unit.lookupCost + unit.atsCost;
     this.region = unit.walker.memory.region;
   }
 
   acquire(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    if (this.hit(access, pasid, hi, lo, max, out)) return TlpStatus.success;
     const { unit, counters, entries } = this;
     this.ns = 0;
     if (unit.detector !== undefined) unit.detector.request();
@@ -121,6 +129,66 @@ export class Requester implements Upstream {
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(first, offset, length, out);
+  }
+
+  /**
+   * The short way: the address space last used, an entry with the rights, an extent that it ends or a run that is known, in the region last given out.
+   * False says nothing, and nothing has changed.
+   */
+  private hit(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): boolean {
+    const { unit, entries, iotlb, region } = this;
+    if (!this.short || pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) return false;
+    if (pasid === NO_PASID && hi === 0 && lo >>> 20 === 0xfee) return false;
+    const found = iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
+    const need = NEED[(access & 7) | this.needs]!;
+    if (found < 0 || (entries[found + RIGHTS]! & need) !== need || lo >> 12 === this.aheadLo) return false;
+    const within = WITHIN[entries[found]! & 3]!;
+    const first = entries[found + FRAME]! + ((lo >>> 12) & within);
+    const offset = lo & 0xfff;
+    let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
+    let pages = 1;
+    if (length >= max) length = max;
+    else {
+      if (entries[found + VERSION] !== iotlb.version) return false;
+      const known = entries[found + RUN]!;
+      const run = known & ~RUN_ENDS;
+      const more = (max - length + 0xfff) >>> 12;
+      if (more <= run) {
+        pages += more;
+        length = max;
+      } else if (known & RUN_ENDS) {
+        pages += run;
+        length += run << 12;
+      } else return false;
+    }
+    const start = region.firstFrame;
+    const end = first + ((offset + length + 0xfff) >>> 12);
+    if ((first - start) >>> 0 >= region.frames || end - start > region.frames || (first < INTERRUPT_END && end > INTERRUPT_FRAME)) return false;
+    if (out.view !== region.bytes) {
+      out.view = region.bytes;
+      out.words = region.words;
+    }
+    out.offset = (first - start) * 4096 + offset;
+    out.length = length;
+    this.hits++;
+    this.pages += pages;
+    if (access & DmaAccess.ats) {
+      this.atsPages += pages;
+      out.ns = pages === 1 ? this.atsLookupCost : pages * this.atsLookupCost;
+    } else out.ns = pages === 1 ? this.lookupCost : pages * this.lookupCost;
+    if (this.pages > MANY) this.tell();
+    return true;
+  }
+  /** Counts what went the short way. */
+  tell(): void {
+    const { counters, hits, pages } = this;
+    if (hits === 0) return;
+    counters[contextHits]! += hits;
+    counters[pasidHits]! += hits;
+    counters[translations]! += pages;
+    counters[iotlbHits]! += pages;
+    counters[atsRequests]! += this.atsPages;
+    this.hits = this.pages = this.atsPages = 0;
   }
 
   commit(out: Extent): void {
@@ -199,7 +267,7 @@ export class Requester implements Upstream {
     const before = walker.reads;
     const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
     const reads = walker.reads - before;
-    unit.counters[UnitCounter.pagingStructureHits] = walker.structures.hits;
+    this.counters[UnitCounter.pagingStructureHits] = walker.structures.hits;
     counters[UnitCounter.walkReads]! += reads;
     this.ns += reads * unit.walkCost;
     if (fault !== Fault.none) return -fault;
@@ -314,6 +382,7 @@ export class Requester implements Upstream {
   private select(access: number, pasid: number): number {
     const { unit, counters } = this;
     this.pasid = UNSELECTED;
+    this.short = false;
     if (!unit.front.translationEnabled) {
       this.looked = 0;
       this.straight = true;
@@ -365,6 +434,7 @@ export class Requester implements Upstream {
     this.needs = spaceFlags & SpaceFlag.writeProtect ? 8 : 0;
     const supervisor = this.straight || this.second || spaceFlags & SpaceFlag.supervisor;
     if (access & DmaAccess.privileged && !supervisor) return Fault.supervisorRefused;
+    this.short = !this.straight && this.foreignFrame < 0 && unit.detector === undefined && !unit.trace;
     return this.selected(pasid, (supervisor ? 0 : DmaAccess.privileged) | (flags & ContextFlag.deviceTlb ? 0 : DmaAccess.ats));
   }
 
@@ -457,7 +527,7 @@ export class Requester implements Upstream {
   private refuse(fault: number, access: number, pasid: number, hi: number, lo: number): number {
     const { unit } = this;
     if (fault === ABORTED) {
-      unit.counters[UnitCounter.faults]!++;
+      this.counters[UnitCounter.faults]!++;
       return TlpStatus.unsupportedRequest;
     }
     const named = unit.front.structures.legacy ? (legacyReasons[fault]?.[access & DmaAccess.write ? 1 : 0] ?? fault) : fault;
@@ -467,5 +537,8 @@ export class Requester implements Upstream {
 /** Abort-DMA mode. unconfirmed: that such requests leave no fault record. */
 const ABORTED = 0xff;
 const INTERRUPT_FRAME = 0xf_ee00;
+const INTERRUPT_END = 0xf_ef00;
+/** Counts that are not told of stay below it, and so small integers. */
+const MANY = 2 ** 29;
 /** `cache` of the trace's cacheMiss. */
 const IOTLB = 2;

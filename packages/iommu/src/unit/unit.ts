@@ -37,7 +37,8 @@ export interface UnitOptions {
 
 export class IommuUnit implements Mmio {
   // fixed
-  readonly counters = new Float64Array(Object.keys(UnitCounter).length);
+  /** What `counters` shows; without the hits that requesters have not told of yet. */
+  readonly totals = new Float64Array(Object.keys(UnitCounter).length);
   readonly lookupCost: number;
   readonly walkCost: number;
   readonly atsCost: number;
@@ -80,6 +81,12 @@ export class IommuUnit implements Mmio {
     this.answer = clock ? clock.handler(() => this.answers.shift()?.()) : -1;
   }
 
+  /** Counts so far, by `UnitCounter`. */
+  get counters(): Float64Array {
+    for (const requester of this.requesters.values()) requester.tell();
+    return this.totals;
+  }
+
   read(offset: number, width: number): number {
     return this.front.read(offset, width);
   }
@@ -99,7 +106,7 @@ export class IommuUnit implements Mmio {
 
   /** An interrupt message of a requester: a posted dword write to 0xFEEx_xxxx, without PASID. */
   message(requesterId: number, address: number, data: number): void {
-    const { interrupts, counters } = this;
+    const { interrupts, totals: counters } = this;
     interrupts.message(requesterId, address, data);
     counters[UnitCounter.messages] = interrupts.messages;
     counters[UnitCounter.interruptHits] = interrupts.hits;
@@ -117,7 +124,7 @@ export class IommuUnit implements Mmio {
     const traits = faultTraits[fault]!;
     const answer = access & DmaAccess.ats ? traits >>> 1 : 0;
     if (answer === 2) return TlpStatus.notPresent;
-    this.counters[UnitCounter.faults]!++;
+    this.totals[UnitCounter.faults]!++;
     if (!disabled || traits & 1) this.front.recordFault(fault, requesterId, pasid, hi, lo, access);
     return answer === 1 ? TlpStatus.completerAbort : TlpStatus.unsupportedRequest;
   }
@@ -143,7 +150,7 @@ export class IommuUnit implements Mmio {
 
   private hooks(): FrontHooks {
     const count = (counter: number): void => {
-      this.counters[counter]!++;
+      this.totals[counter]!++;
     };
     return {
       translationEnabled: () => {
