@@ -1,5 +1,6 @@
 /** The virtual device as a VFIO device, whichever way it is opened. linux/vfio.h. */
-import { vfioDeviceSuite } from '@siov/testkit';
+import { NO_PASID } from '@siov/layout/pcie';
+import { VfioClient, vfioDeviceSuite } from '@siov/testkit';
 import { PciIrq, PciRegion, RegionFlag, regionOffset } from '@siov/vfio-mdev/uapi';
 import { describe, expect, test } from 'vitest';
 import { machine, opened, uuid } from './machine.js';
@@ -9,6 +10,32 @@ vfioDeviceSuite(() => {
   m.create();
   return { task: m.task(), group: m.nodes().group, name: uuid(0), vectors: 2 };
 }, 'a virtual device of type 1dwq-v1');
+vfioDeviceSuite(() => {
+  const m = machine();
+  m.create();
+  return { task: m.task(), group: m.nodes().group, name: uuid(0), vectors: 2, container: '/dev/iommu' };
+}, 'a virtual device in a group whose container is a file of /dev/iommu');
+
+test('such a file maps for the device as a container does, and goes with the last of its files', () => {
+  const m = machine();
+  m.create();
+  const task = m.task();
+  const client = new VfioClient(task);
+  const used = m.frames.used;
+  const files = client.openInContainer(m.nodes().group, uuid(0), undefined, '/dev/iommu');
+  const vdev = m.parent.devices.get(uuid(0))!;
+  const host = vdev.hostPasids.get(NO_PASID)!;
+  const memory = task.alloc(8192);
+  task.writeStruct(memory, Uint8Array.of(42));
+  expect(client.mapDma(files.container, memory, 0x10_0000, 8192)).toBe(0);
+  expect(m.iommu.attachedTo(vdev.requesterId, host)?.kind).toBe('paging');
+  expect(client.unmapDma(files.container, 0x10_0000, 8192)).toBe(8192);
+  task.munmap(memory, 8192);
+  for (const fd of [files.device, files.group, files.container]) task.close(fd);
+  expect(vdev.hostPasids.size).toBe(0);
+  task.exit(0);
+  expect(m.frames.used).toBeLessThanOrEqual(used);
+});
 
 describe('its shape', () => {
   test('two BARs of 8 KiB and 4 KiB of configuration space; only the portals can be mapped', () => {

@@ -46,6 +46,12 @@ export class Container implements OpenFile {
     return 0;
   }
 
+  /** A device is opened for the first time, or closed for the last: it was attached with its group. */
+  enter(_device: VfioDevice): number {
+    return 0;
+  }
+  exit(_device: VfioDevice): void {}
+
   /** With the last device the address space goes, mappings and all; the container can be set up anew. */
   leave(device: VfioDevice): void {
     this.devices.delete(device);

@@ -2,7 +2,7 @@
 import { Errno } from '@siov/layout/uapi';
 import { CdevFile, type CdevPorts } from './cdev.js';
 import { Container, type ContainerPorts } from './container.js';
-import { GroupFile } from './group.js';
+import { GroupFile, type GroupPorts } from './group.js';
 import type { UserSpace, VfioDevice } from './ports.js';
 import { Registration } from './registration.js';
 
@@ -40,10 +40,13 @@ export class VfioCore {
     const registration = new Registration(device, number, groupNumber);
     const cdev = `/dev/vfio/devices/vfio${number}`;
     const group = `/dev/vfio/${groupNumber}`;
-    const isEventFd: CdevPorts['isEventFd'] = (file) => this.options.isEventFd(file);
+    const ports: GroupPorts = {
+      contextOf: (file) => this.options.iommufd.contextOf(file),
+      isEventFd: (file) => this.options.isEventFd(file),
+    };
     kernel.register(cdev, { open: () => new CdevFile(registration, this.options) });
     kernel.register(group, {
-      open: () => (registration.groupOpen || registration.bound ? -Errno.EBUSY : new GroupFile(registration, isEventFd)),
+      open: () => (registration.groupOpen || registration.bound ? -Errno.EBUSY : new GroupFile(registration, ports)),
     });
     const groupDirectory = `/sys/kernel/iommu_groups/${groupNumber}`;
     const nodeDirectory = `${sysfs}/vfio-dev/vfio${number}`;

@@ -2,26 +2,32 @@
 import { Errno } from '@siov/layout/uapi';
 import { Container } from './container.js';
 import { DeviceAccess } from './device-file.js';
-import type { OpenFile, Sink, Task, VmArea } from './ports.js';
+import { IommufdContainer } from './iommufd-container.js';
+import type { IommufdContext, OpenFile, Sink, Task, VmArea } from './ports.js';
 import type { Registration } from './registration.js';
 import { Structure } from './structure.js';
 import { deviceIoctlNames, GroupFlag, GroupStatus, groupIoctlNames, Ioctl } from './uapi.js';
 
+export interface GroupPorts {
+  /** The objects of a file of /dev/iommu, which may stand for a container. */
+  contextOf(file: OpenFile): IommufdContext | undefined;
+  isEventFd(file: OpenFile): Sink | undefined;
+}
 /** A device's name ends within a page. */
 const MAX_NAME = 4096;
 
 export class GroupFile implements OpenFile {
   readonly ioctlNames = groupIoctlNames;
   private readonly registration: Registration;
-  private readonly isEventFd: (file: OpenFile) => Sink | undefined;
+  private readonly ports: GroupPorts;
   private readonly room = new Structure(GroupStatus);
-  private container: Container | undefined;
+  private container: Container | IommufdContainer | undefined;
   private devices = 0;
   private closed = false;
 
-  constructor(registration: Registration, isEventFd: (file: OpenFile) => Sink | undefined) {
+  constructor(registration: Registration, ports: GroupPorts) {
     this.registration = registration;
-    this.isEventFd = isEventFd;
+    this.ports = ports;
     registration.groupOpen = true;
   }
 
@@ -72,10 +78,12 @@ export class GroupFile implements OpenFile {
     if (!file) return -Errno.EBADF;
     if (this.container) return -Errno.EINVAL;
     if (this.registration.removed) return -Errno.ENODEV;
-    if (!(file instanceof Container)) return -Errno.EBADFD;
-    const result = file.join(this.registration.device);
+    const context = file instanceof Container ? undefined : this.ports.contextOf(file);
+    if (!(file instanceof Container || context)) return -Errno.EBADFD;
+    const container = file instanceof Container ? file : new IommufdContainer(context!);
+    const result = container.join(this.registration.device);
     if (result < 0) return result;
-    this.container = file;
+    this.container = container;
     return 0;
   }
 
@@ -90,17 +98,28 @@ export class GroupFile implements OpenFile {
     const { registration } = this;
     if (registration.removed || name !== registration.device.name) return -Errno.ENODEV;
     if (!this.container?.ready) return -Errno.EINVAL;
+    const entered = this.devices === 0 ? this.container.enter(registration.device) : 0;
+    if (entered < 0) return entered;
     const opened = registration.open();
-    if (opened < 0) return opened;
-    const fd = task.install(new DeviceFile(registration, this.isEventFd, () => this.deviceClosed()));
-    if (fd < 0) registration.close();
-    else this.devices++;
+    const fd =
+      opened < 0
+        ? opened
+        : task.install(
+            new DeviceFile(
+              registration,
+              (file) => this.ports.isEventFd(file),
+              () => this.deviceClosed(),
+            ),
+          );
+    if (fd >= 0) this.devices++;
+    else if (opened >= 0) registration.close();
+    if (this.devices === 0) this.container.exit(registration.device);
     return fd;
   }
 
   private deviceClosed(): void {
     this.registration.close();
-    this.devices--;
+    if (--this.devices === 0) this.container?.exit(this.registration.device);
     this.release();
   }
 }

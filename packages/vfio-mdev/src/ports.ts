@@ -67,6 +67,8 @@ export interface IommufdContext {
    * page requests of the attachment reach user space under that name; -errno.
    */
   domainOf(ptId: number, deviceId: number, pasid: number): object | number;
+  /** The IOAS that the ioctls of a VFIO container work on, made if there is none; -errno. For a file that stands for a container. */
+  compatIoas(): number;
 }
 /** An eventfd. */
 export interface Sink {

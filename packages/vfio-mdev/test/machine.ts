@@ -48,6 +48,9 @@ export class FakeIommufd implements OpenFile, IommufdContext {
   domainOf(ptId: number): FakeDomain | number {
     return this.tables.get(ptId) ?? -Errno.ENOENT;
   }
+  compatIoas(): number {
+    return 1;
+  }
 }
 
 const NAME = '0000:00:01.0';

@@ -49,8 +49,13 @@ export class VfioClient {
   }
 
   /** The long way through a container: file descriptors, and what each step answered when one failed. */
-  openInContainer(group: string, name: string, type: number = uapi.Extension.TYPE1v2): { container: number; group: number; device: number } {
-    const container = this.open('/dev/vfio/vfio');
+  openInContainer(
+    group: string,
+    name: string,
+    type: number = uapi.Extension.TYPE1v2,
+    path = '/dev/vfio/vfio',
+  ): { container: number; group: number; device: number } {
+    const container = this.open(path);
     const groupFd = this.open(group);
     const set = this.call(groupFd, uapi.Ioctl.GROUP_SET_CONTAINER, [container]).result;
     const iommu = this.task.ioctl(container, uapi.Ioctl.SET_IOMMU, type);

@@ -26,6 +26,8 @@ export interface VfioSetup {
   /** '/dev/vfio/0' and the device's name in it. */
   readonly group: string;
   readonly name: string;
+  /** What stands for the container; default '/dev/vfio/vfio'. */
+  readonly container?: string;
   /** MSI-X vectors of the device, at least 2. */
   readonly vectors: number;
 }
@@ -47,7 +49,7 @@ export function vfioDeviceSuite(setup: () => VfioSetup, label = 'a VFIO device')
       ({ task, vectors } = given);
       client = new VfioClient(task);
       ({ name } = given);
-      ({ group, device: fd } = client.openInContainer(given.group, name));
+      ({ group, device: fd } = client.openInContainer(given.group, name, undefined, given.container));
     });
     const regions = () => Array.from({ length: PCI_REGIONS }, (_, i) => client.region(fd, i)).filter((r) => r.result === 0);
     const fds = (...list: number[]): Int32Array => Int32Array.from(list);
