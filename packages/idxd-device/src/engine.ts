@@ -446,7 +446,7 @@ export class Engines {
 
   #dispatch(engine: number, wq: WorkQueue): void {
     const op = this.#idle.pop()!;
-    op.ims = wq.shift(op.descriptor);
+    op.ims = wq.shift(op);
     if (wq.occupancy === wq.occupancyLimit) this.#p.occupancyReached(wq);
     op.begin();
     op.wq = wq.index;
@@ -628,7 +628,7 @@ export class Engines {
         for (let i = 0; i < 16; i++) child.descriptor[i] = list.words[at + i]!;
         child.begin();
         // What lies between two fences may go in any order: then the fence was looked at where its part began.
-        if (child.flags & Flag.fence && op.failures > 0 && op.members === 0) {
+        if (child.flags & Flag.fence && op.members === 0 && this.#fenced(op)) {
           child.active = 0;
           break;
         }
@@ -659,11 +659,18 @@ export class Engines {
         if (this.#fills[opcode]) busy += this.#partial(child);
       }
       op.busyNs += busy;
-      // A record that is lost is a failure; one that the log keeps is, where the device does not continue batches.
-      if (child.status !== Status.success || lost === Lost.gone || (lost === Lost.logged && !this.#p.profile.batchContinuation)) op.failures++;
+      // A record that is lost is a failure; one that the log keeps is none by itself.
+      if (child.status !== Status.success || lost === Lost.gone) op.failures++;
       op.completed = ++op.index;
     }
+    // unconfirmed: that a device without an event log leaves the result alone.
+    if (op.failures > 0 && this.#p.profile.eventLogSize) op.result = 1;
     return op.end(op.failures > 0 ? Status.batchFail : Status.success);
+  }
+  /** Whether a fence stops a batch: behind a failure, and behind a record in the log where the device does not continue batches. */
+  #fenced(op: Op): boolean {
+    if (op.failures === 0 && op.keptMembers > 0 && !this.#p.profile.batchContinuation) op.failures = 1;
+    return op.failures > 0;
   }
 
   /** Makes a batch's members from this one on readable, as many as the piece of memory has. */
@@ -687,7 +694,7 @@ export class Engines {
       if (this.#readList(op, op.index + n) !== 0) break;
       const fence = list.words[(list.offset >>> 2) + 1]! & Flag.fence;
       if (fence && n > 0) break;
-      if (fence && op.failures > 0) return Drawn.fenced;
+      if (fence && this.#fenced(op)) return Drawn.fenced;
     }
     if (n === 0) return Drawn.fault;
     op.first = op.index;

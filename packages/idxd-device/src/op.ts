@@ -17,7 +17,8 @@ export class Op {
   // fixed
   /** Index in the device's pool; also the page request group index. */
   readonly id: number;
-  readonly descriptor = new Uint32Array(16);
+  /** Exchanged with a queue's when one is taken from there. */
+  descriptor = new Uint32Array(16);
   /** Words of the record from byte 24 on, of families whose records are larger. */
   readonly extra: Uint32Array;
   // state

@@ -36,7 +36,8 @@ export class WorkQueue {
   /** Descriptors that left the queue and have no record yet. */
   inFlight = 0;
   #head = 0;
-  #ring = new Uint32Array(0);
+  /** A descriptor each. They are exchanged with operations', not copied. */
+  #ring: Uint32Array[] = [];
   /** Beside each entry: which portal half it came by. */
   #ims = new Uint8Array(0);
 
@@ -48,7 +49,7 @@ export class WorkQueue {
   resize(size: number): void {
     this.size = size;
     this.occupancy = this.credit = this.#head = 0;
-    this.#ring = new Uint32Array(size * 16);
+    this.#ring = Array.from({ length: size }, () => new Uint32Array(16));
     this.#ims = new Uint8Array(size);
   }
 
@@ -60,18 +61,17 @@ export class WorkQueue {
   push(words: Uint32Array, at: number, ims: number): void {
     let slot = this.#head + this.occupancy;
     if (slot >= this.size) slot -= this.size;
-    const ring = this.#ring;
-    const to = slot * 16;
-    for (let i = 0; i < 16; i++) ring[to + i] = words[at + i]!;
+    const to = this.#ring[slot]!;
+    for (let i = 0; i < 16; i++) to[i] = words[at + i]!;
     this.#ims[slot] = ims;
     this.occupancy++;
   }
 
-  /** Takes the oldest; returns which portal half it came by. */
-  shift(out: Uint32Array): number {
-    const from = this.#head * 16;
-    const ring = this.#ring;
-    for (let i = 0; i < 16; i++) out[i] = ring[from + i]!;
+  /** Takes the oldest, for the words that `into` has; returns which portal half it came by. */
+  shift(into: { descriptor: Uint32Array }): number {
+    const taken = this.#ring[this.#head]!;
+    this.#ring[this.#head] = into.descriptor;
+    into.descriptor = taken;
     const ims = this.#ims[this.#head]!;
     this.#head = this.#head + 1 === this.size ? 0 : this.#head + 1;
     this.occupancy--;
@@ -81,11 +81,12 @@ export class WorkQueue {
   /** Throws away what waits (of one PASID, or all) and tells of each; in-flight descriptors are not touched. */
   discard(pasid = -1, gone?: (descriptor: Uint32Array, ims: number) => void): void {
     const waiting = this.occupancy;
-    const words = new Uint32Array(16);
+    const one = { descriptor: new Uint32Array(16) };
     for (let i = 0; i < waiting; i++) {
-      const ims = this.shift(words);
-      if (pasid >= 0 && (this.shared ? words[0]! & 0xf_ffff : this.pasid) !== pasid) this.push(words, 0, ims);
-      else gone?.(words, ims);
+      const ims = this.shift(one);
+      const { descriptor } = one;
+      if (pasid >= 0 && (this.shared ? descriptor[0]! & 0xf_ffff : this.pasid) !== pasid) this.push(descriptor, 0, ims);
+      else gone?.(descriptor, ims);
     }
   }
 
@@ -95,7 +96,7 @@ export class WorkQueue {
     for (let i = 0; i < this.occupancy; i++) {
       let slot = this.#head + i;
       if (slot >= this.size) slot -= this.size;
-      if ((this.#ring[slot * 16]! & 0xf_ffff) === pasid) return true;
+      if ((this.#ring[slot]![0]! & 0xf_ffff) === pasid) return true;
     }
     return false;
   }
