@@ -184,7 +184,7 @@ export const sprDsa: Profile = {
  */
 export const gnrD: Profile = {
   ...sprDsa,
-  name: 'dsa-gnr-d',
+  name: 'dsa-gnrd',
   deviceId: 0x11fb,
   version: 0x200,
   operations: [...dsa1, Opcode.translationFetch, Opcode.dixGenerate],

@@ -43,7 +43,7 @@ describe('a mistake in the call is one line that says what and how to mend it, a
     [['run', '--costs', bad], /no event 'dsa.dispatchh'/],
     [['run', '--ram', '1M'], /--ram: '1M' is not a size from 64 MiB to 2 GiB/],
     [['run', file, file], /one file at a time/],
-    [['run', '--op', 'dix-generate'], /dsa-spr does not offer dix-generate: take --device dsa-gnr-d/],
+    [['run', '--op', 'dix-generate'], /dsa-spr does not offer dix-generate: take --device dsa-gnrd/],
     [['run', '--op', 'dif-check', '--size', '1000'], /--size for dif-check is a multiple of 512 bytes, not 1000/],
     [['run', '--op', 'create-delta', '--size', '1M'], /--size for create-delta is at most 512 KiB/],
     [['run', '--op', 'drain', '--batch', '4'], /a drain cannot be in a batch/],
@@ -132,7 +132,7 @@ test('--wq shared compares only equal kinds, and says so', () => {
 });
 
 test.each(workloadOps)('run --op %s prints the descriptor that finished first and its record by field names', (op) => {
-  const { status, stdout } = siov('run', file, '--op', op, '--device', 'dsa-gnr-d');
+  const { status, stdout } = siov('run', file, '--op', op, '--device', 'dsa-gnrd');
   expect(status).toBe(0);
   expect(stdout).toMatch(new RegExp(`descriptor pasid=.* opcode=${op.replace(/-(.)/, (_, c: string) => c.toUpperCase())} `));
   expect(stdout).toMatch(/completion record status=success /);
