@@ -663,9 +663,12 @@ export class Engines {
       if (child.status !== Status.success || lost === Lost.gone) op.failures++;
       op.completed = ++op.index;
     }
-    // unconfirmed: that a device without an event log leaves the result alone.
+    return this.#endBatch(op, op.failures > 0 ? Status.batchFail : Status.success);
+  }
+  /** The result of a batch says that a member failed. unconfirmed: that a device without an event log leaves it alone. */
+  #endBatch(op: Op, status: number): number {
     if (op.failures > 0 && this.#p.profile.eventLogSize) op.result = 1;
-    return op.end(op.failures > 0 ? Status.batchFail : Status.success);
+    return op.end(status);
   }
   /** Whether a fence stops a batch: behind a failure, and behind a record in the log where the device does not continue batches. */
   #fenced(op: Op): boolean {
@@ -683,7 +686,7 @@ export class Engines {
     op.advanceSource(member * DESCRIPTOR_BYTES);
     op.faultHigh = op.sourceHigh;
     op.faultLow = op.sourceLow;
-    return op.end(Status.batchFault);
+    return this.#endBatch(op, Status.batchFault);
   }
 
   /** The members up to the next fence in an order of the schedule: each once, in strides that the number of them has no factor in common with. */

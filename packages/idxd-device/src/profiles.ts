@@ -193,7 +193,6 @@ export const gnrD: Profile = {
   commandCapabilities: true,
   eventLogSize: 1,
   longPatternFlag: Flag.fillLongPattern,
-  batchContinuation: true,
 };
 
 /**

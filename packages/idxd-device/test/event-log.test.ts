@@ -137,12 +137,17 @@ describe('records that follow others into the log', () => {
     expect([tail(m), m.record(0x200).status]).toEqual([0, 'success']);
   });
   test.each([
-    [true, 'success', 3],
-    [false, 'batchFail', 2],
-  ])('a fence behind such a member, on a device that continues batches: %s', (batchContinuation, status, completed) => {
+    [true, 'success', 3, 0],
+    [false, 'batchFail', 2, 1],
+  ])('a fence behind such a member, on a device that continues batches: %s', (batchContinuation, status, completed, result) => {
     const m = logged({ profile: { ...gnrD, batchContinuation } });
     batch(m, [0], Flag.fence);
-    expect(m.record(LOG + 64 + 32)).toMatchObject({ status, completed });
+    expect(m.record(LOG + 64 + 32)).toMatchObject({ status, completed, result });
+  });
+  test.each([true, false])('without a fence such a member is no failure, on a device that continues batches: %s', (batchContinuation) => {
+    const m = logged({ profile: { ...gnrD, batchContinuation } });
+    batch(m, [0, 1]);
+    expect(m.record(LOG + 2 * 64 + 32)).toMatchObject({ status: 'success', completed: 3, result: 0 });
   });
   test('a drain’s is behind those of its PASID and queue; the next drain’s is written', () => {
     const m = logged();
