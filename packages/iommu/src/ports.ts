@@ -127,6 +127,8 @@ export interface PageSource {
 export interface MappableMemory extends PageSource {
   readonly bytes: number;
   readonly writable: boolean;
+  /** Keeps the pages when the file is closed; returns what ends that. */
+  hold(): () => void;
   /** A device's buffer: its owner may take it back (-ENODEV from then on), which the listener hears. Returns what ends that. */
   onRevoke?(listener: () => void): () => void;
 }

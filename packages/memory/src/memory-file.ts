@@ -71,7 +71,12 @@ export class MemoryFile extends SharedPages {
     if (offset + bytes.length > this.length) this.length = offset + bytes.length;
     return this.copy(offset, bytes, true);
   }
-  /** The last descriptor is gone; mappings keep the pages. */
+  /** Somebody in the kernel keeps the pages; returns what ends that. */
+  hold(): () => void {
+    this.areas++;
+    return () => this.close();
+  }
+  /** The last descriptor is gone; mappings and holders keep the pages. */
   close(): void {
     if (--this.areas > 0) return;
     for (const frame of this.frames.values()) this.pins.release(frame, 0);

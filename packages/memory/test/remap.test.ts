@@ -212,9 +212,11 @@ describe('a file of memory', () => {
     w.put(A, 1);
     expect(w.mm.frameOf(A)).toBe(pinned[0]);
     const kept = w.frames.used;
+    const end = w.file.hold();
     w.file.close();
     expect([w.frames.used, w.get(A)]).toEqual([kept, 1]);
     w.mm.exit();
+    end();
     expect(w.frames.used).toBe(w.used + 2);
     w.file.unpin(pinned, 2);
     expect(w.frames.used).toBe(w.used);

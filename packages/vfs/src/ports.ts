@@ -67,6 +67,8 @@ export interface MemoryFile extends Backing {
   /** Pages pinned (frames in `out` from `at`), or -errno; for drivers. */
   pin(first: number, pages: number, out: Int32Array, at: number): number;
   unpin(frames: Int32Array, count: number): void;
+  /** Keeps the pages when the file is closed; returns what ends that. */
+  hold(): () => void;
   /** 0 or -errno. */
   resize(bytes: number): number;
   read(offset: number, out: Uint8Array): number;

@@ -8,6 +8,7 @@ export interface MemoryFile {
   readonly writable: boolean;
   pin(first: number, pages: number, out: Int32Array, at: number): number;
   unpin(frames: Int32Array, count: number): void;
+  hold(): () => void;
   onRevoke?(listener: () => void): () => void;
 }
 export interface OpenFile {

@@ -242,6 +242,7 @@ class Buffer implements OpenFile, MemoryFile {
   private readonly frames: number[];
   private readonly listeners = new Set<() => void>();
   private revoked = false;
+  private holders = 1;
   constructor(mock: MockIommu, bytes: number) {
     this.mock = mock;
     this.bytes = bytes;
@@ -266,7 +267,12 @@ class Buffer implements OpenFile, MemoryFile {
     if (on) for (const listener of [...this.listeners]) listener();
     if (on) this.listeners.clear();
   }
+  hold(): () => void {
+    this.holders++;
+    return () => this.close();
+  }
   close(): void {
+    if (--this.holders > 0) return;
     for (const frame of this.frames) if (frame >= 0) this.mock.memory.freeFrame(frame);
   }
 }

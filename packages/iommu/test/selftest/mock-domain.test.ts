@@ -184,3 +184,19 @@ test('what looks into the page tables refuses what it should', () => {
   expect(m.domain(id, 8).result).toBe(-Errno.EINVAL);
   expect(m.end()).toEqual(NOTHING);
 });
+
+test('what is mapped of a file outlives its descriptor, also before anything was pinned', () => {
+  const m = mocked();
+  const id = m.ioas();
+  const { fd, memory } = m.memoryFile(2 * PAGE);
+  memory.write(0, Uint8Array.of(42));
+  m.mapFile(id, fd, 0, 2 * PAGE, APERTURE);
+  m.me.close(fd);
+  const access = m.access(id, false);
+  expect([m.transfer(access, APERTURE, 1, BUFFER, false), m.bytes(BUFFER, 1)[0]]).toEqual([0, 42]);
+  const { hwpt, stdev } = m.domain(id);
+  m.me.mm.mmap(BUFFER, 2 * PAGE, Prot.READ, MapFlag.SHARED | MapFlag.FIXED, memory);
+  expect(m.checkMap(hwpt, APERTURE, BUFFER, 2 * PAGE)).toBe(0);
+  m.destroy(stdev);
+  expect(m.end()).toEqual(NOTHING);
+});

@@ -154,7 +154,7 @@ export class Ioas {
       }
       this.areas.splice(index, 1);
       this.unfill(area);
-      area.pages.references--;
+      if (--area.pages.references === 0) area.pages.freed();
       bytes += area.last - area.iova + 1n;
     }
   }
@@ -176,7 +176,7 @@ export class Ioas {
     this.areas.splice(index, 1, lower, upper);
     area.pages.references++;
     // A page that both show counts twice.
-    if (this.tables.size > 0 && (area.startByte + head) % PAGE) area.pages.hold(firstPage(upper), 1);
+    if (this.tables.size > 0 && (area.startByte + head) % PAGE) area.pages.hold(firstPage(upper), 1, true);
     return 0;
   }
 
@@ -219,7 +219,7 @@ export class Ioas {
     let refused = this.fits(alignment);
     for (const { start, last } of table.reserved) refused ||= this.reserve(start, last, table);
     for (const [i, area] of refused ? [] : this.areas.entries()) {
-      refused = this.tables.size === 0 && !area.pages.revoked ? area.pages.hold(firstPage(area), pageCount(area)) : 0;
+      refused = this.tables.size === 0 ? area.pages.hold(firstPage(area), pageCount(area), true) : 0;
       if (!refused && (refused = mapArea(table, area, this.largePages)) && this.tables.size === 0) area.pages.drop(firstPage(area), pageCount(area));
       if (!refused) continue;
       for (const done of this.areas.slice(0, i)) this.leave(table, done, this.tables.size === 0);

@@ -186,10 +186,17 @@ export const ioasMapFile: Ioctl = {
       protOf(flags),
     );
     if (at < 0n) return Number(at);
-    memory.onRevoke?.(() => {
-      for (const each of file.objects.values()) if (each.kind === 'ioas') each.ioas.revoke(pages);
-      pages.revoked = true;
-    });
+    const ends = [memory.hold()];
+    if (memory.onRevoke)
+      ends.push(
+        memory.onRevoke(() => {
+          for (const each of file.objects.values()) if (each.kind === 'ioas') each.ioas.revoke(pages);
+          pages.revoked = true;
+        }),
+      );
+    pages.freed = () => {
+      for (const end of ends) end();
+    };
     set.iovaLow(words, 0, lowOf(at));
     set.iovaHigh(words, 0, highOf(at));
     return 0;

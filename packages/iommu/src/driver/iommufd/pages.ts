@@ -39,6 +39,8 @@ export class Pages {
   frames = new Int32Array(0);
   private uses = new Uint32Array(0);
   private readonly one = new Int32Array(1);
+  /** Nothing shows them any more. */
+  freed: () => void = () => {};
 
   constructor(options: {
     readonly kind: Pages['kind'];
@@ -53,10 +55,13 @@ export class Pages {
     this.mm = options.mm;
   }
 
-  /** Uses `count` pages from `first` on; they are pinned if nobody used them. 0 or -errno, with nothing changed. */
-  hold(first: number, count: number): number {
+  /**
+   * Uses `count` pages from `first` on; they are pinned if nobody used them. 0 or -errno, with nothing changed. Pages that were taken back are
+   * -ENODEV, unless `there`: a page table comes to an area that shows them, with nothing in it.
+   */
+  hold(first: number, count: number, there = false): number {
     if (this.count > 2 ** 30) return -Errno.ENOMEM;
-    if (this.revoked) return -Errno.ENODEV;
+    if (this.revoked && !there) return -Errno.ENODEV;
     if (this.frames.length === 0) {
       this.frames = new Int32Array(this.count).fill(-1);
       this.uses = new Uint32Array(this.count);
@@ -64,7 +69,7 @@ export class Pages {
     for (let i = first; i < first + count; ) {
       let run = 0;
       while (i + run < first + count && this.uses[i + run] === 0) run++;
-      const error = run ? this.pin(i, run) : 0;
+      const error = run && !this.revoked ? this.pin(i, run) : 0;
       if (error) {
         this.drop(first, i - first);
         return error;
@@ -77,7 +82,7 @@ export class Pages {
   /** Takes a `hold` of the same pages back. */
   drop(first: number, count: number): void {
     for (let i = first; i < first + count; i++) {
-      if (--this.uses[i]! > 0) continue;
+      if (--this.uses[i]! > 0 || this.frames[i]! < 0) continue;
       this.one[0] = this.frames[i]!;
       this.frames[i] = -1;
       this.source.unpin(this.one, 1);
