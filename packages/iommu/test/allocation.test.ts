@@ -4,7 +4,8 @@ import { NO_PASID } from '@siov/layout/pcie';
 import { MapFlag, Prot } from '@siov/layout/uapi';
 import { AddressSpace } from '@siov/memory';
 import { describe, expect, test } from 'vitest';
-import { IommuDriver, IommuUnit } from '../src/index.js';
+import { IommuDriver, IommuUnit, type OpenFile } from '../src/index.js';
+import { iommufd as uapi } from '../src/spec/index.js';
 import { extent, READ, RID, WRITE, world } from './machine.js';
 
 const ALL = { ats: true, pri: true, pasid: true };
@@ -153,6 +154,63 @@ const scenarios: Readonly<Record<string, () => Scenario>> = {
       undo() {
         bound?.unbind();
         mm?.exit();
+      },
+    };
+  },
+  'iommufd: memory mapped, a page table made and attached, replaced by another, a nested one for a PASID': () => {
+    let mm: AddressSpace | undefined;
+    let file: OpenFile | undefined;
+    let device = -1;
+    return {
+      before: devices,
+      run(h) {
+        const { IommufdIoctl, HwptAllocFlag } = uapi;
+        try {
+          mm = h.newMm();
+        } catch {
+          return false;
+        }
+        mm.mmap(BASE, 64 * 4096, Prot.READ | Prot.WRITE, MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.FIXED);
+        const task = { mm, copyIn: (a: number, o: Uint8Array) => mm!.read(a, o), copyOut: (a: number, b: Uint8Array) => mm!.write(a, b) };
+        file = h.driver.iommufd.open() as OpenFile;
+        const context = h.driver.iommufd.contextOf(file)!;
+        const call = (number: number, words: readonly number[], answer: number): number => {
+          const bytes = new Uint8Array(Uint32Array.from(words.map((word) => word >>> 0)).buffer);
+          if (mm!.write(BASE, bytes) < 0) return -1;
+          const result = file!.ioctl!(task, number, BASE);
+          mm!.read(BASE, bytes);
+          return result < 0 ? result : new Uint32Array(bytes.buffer)[answer]!;
+        };
+        const two = (value: number) => [value % 2 ** 32, Math.floor(value / 2 ** 32)];
+        const hwpt = (parent: number, flags: number, type = 0) =>
+          call(IommufdIoctl.HWPT_ALLOC, [48, flags, device, parent, 0, 0, type, type ? 24 : 0, ...two(type ? BASE + 2048 : 0), 0, 0], 4);
+        device = context.bindDevice(RID);
+        const ioas = call(IommufdIoctl.IOAS_ALLOC, [12, 0, 0], 2);
+        if (ioas < 0) return false;
+        // Scattered user pages at far-off addresses, so that there are many tables.
+        const places = [0, 0x4000_0000, 0x80_0000_0000];
+        for (const iova of places)
+          if (call(IommufdIoctl.IOAS_MAP, [40, 7, ioas, 0, ...two(BASE + 4096), 8 * 4096, 0, ...two(iova)], 0) < 0) return false;
+        const one = hwpt(ioas, HwptAllocFlag.PASID | HwptAllocFlag.DIRTY_TRACKING);
+        if (one < 0 || context.attach(device, one, NO_PASID) < 0) return false;
+        const parent = hwpt(ioas, HwptAllocFlag.PASID | HwptAllocFlag.NEST_PARENT);
+        if (parent < 0 || context.attach(device, parent, NO_PASID) < 0) return false;
+        if (call(IommufdIoctl.IOAS_MAP, [40, 7, ioas, 0, ...two(BASE + 16 * 4096), 8 * 4096, 0, ...two(0x100_0000_0000)], 0) < 0) return false;
+        if (mm.write(BASE + 2048, new Uint8Array(Uint32Array.of(0, 0, 0, 0, 48, 0).buffer)) < 0) return false;
+        const nested = hwpt(parent, HwptAllocFlag.PASID, 1);
+        return (
+          nested >= 0 &&
+          context.attach(device, parent, 70) === 0 &&
+          context.attach(device, nested, 70) === 0 &&
+          context.attach(device, nested, 9000) === 0
+        );
+      },
+      works: (h) => expect([h.reach(NO_PASID, 0x4000_0010), h.reach(NO_PASID, 0x100_0000_1000, WRITE)]).toEqual([0, 0]),
+      undo(h) {
+        file?.close?.();
+        if (file && device > 0) h.driver.iommufd.contextOf(file)?.unbind(device);
+        mm?.exit();
+        expect(h.driver.iommufd.lockedPages).toBe(0);
       },
     };
   },
