@@ -5,7 +5,7 @@
 
 /** Which reset a halted device asks for. */
 const RESETS = ['software', 'functionLevel', 'warm', 'cold'] as const;
-export type Reset = (typeof RESETS)[number];
+type Reset = (typeof RESETS)[number];
 
 interface Rule {
   readonly kind: 'status' | 'swerror' | 'halt' | 'retry';
