@@ -109,6 +109,22 @@ test('compare --json: a version, both reports, the same work, no trap per descri
   expect(reports[1]!.figures.walkReads).toBeGreaterThan(reports[0]!.figures.walkReads!);
 });
 
+test('compare --block-on-fault onto pages that nobody touched: the device asks in the guest as it does natively, and nothing is resumed', () => {
+  const { status, stdout } = siov('compare', file, '--json', '--no-touch', '--block-on-fault');
+  const { reports } = JSON.parse(stdout) as {
+    reports: { figures: Record<string, number>; result: { wrong: number; resumes: number; finished: boolean } }[];
+  };
+  expect([status, reports.map(({ result: { wrong, resumes, finished } }) => [wrong, resumes, finished])]).toEqual([
+    0,
+    [
+      [0, 0, true],
+      [0, 0, true],
+    ],
+  ]);
+  const [native, guest] = reports.map(({ figures }) => figures.pageRequests!) as [number, number];
+  expect([guest, native > 5]).toEqual([native, true]);
+});
+
 test('a file larger than the simulated memory goes through both models', () => {
   const large = join(folder, 'large');
   writeFileSync(large, Buffer.alloc(80 << 20, 'siov'));
