@@ -41,6 +41,7 @@ const F_ADD_SEALS = 1033;
 const SEAL = { seal: 1, shrink: 2, grow: 4 };
 const EPOLLIN = 1;
 const EINTR = 4;
+const ENOPROTOOPT = 92;
 const Sys = { futex: 202, pidfdSendSignal: 424, pidfdOpen: 434 };
 const FUTEX_WAKE = 1;
 /** linux/fs.h: _IOWR('f', 17, struct procmap_query), since Linux 6.11. */
@@ -196,7 +197,8 @@ export class Native {
   peerPidfd(fd: number, pid: number): number {
     const { address } = this.#arena;
     this.#data.setUint32(At.length, 4, true);
-    if (this.#calls.getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, address + At.credentials, address + At.length) < 0) return this.pidfd(pid);
+    const result = this.#answer(this.#calls.getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, address + At.credentials, address + At.length));
+    if (result < 0) return result === -ENOPROTOOPT ? this.pidfd(pid) : result;
     return this.#data.getInt32(At.credentials, true);
   }
   /** Whether the process still has its number. man 2 pidfd_send_signal. */

@@ -3,7 +3,7 @@
  * single and in batches of 16, by size. Each run judges itself; here they are counted, by operation. iaa_test's large sizes and the runner script of
  * the analytics accelerator take a minute together: SIOV_MATRIX=all runs them too.
  */
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -251,5 +251,27 @@ test.runIf(newerThere)('dsa_test 4.1.8: event-log patterns on a device of versio
     {
       devices: ['dsa-gnrd'],
     },
+  );
+});
+
+const accelConfig = join(libraries, '../../bin/accel-config');
+test.runIf(newerThere && existsSync(accelConfig))('dsa_config_test_runner.sh 4.1.8, whole, on a device of version 1.0', async () => {
+  const folder = join(scratch(), 'config-runner');
+  cpSync(newer, join(folder, 'test'), { recursive: true });
+  mkdirSync(join(folder, 'accfg'));
+  for (const [name, program] of [
+    ['accfg/accel-config', accelConfig],
+    ['test/dsa_test', join(newer, 'dsa_test')],
+  ] as const) {
+    rmSync(join(folder, name), { force: true });
+    writeFileSync(join(folder, name), `#!/bin/sh\nexec ${foreign.loader} --library-path ${libraries} ${program} "$@"\n`, { mode: 0o755 });
+  }
+  await serving(
+    async (server, shim) => {
+      const options = { stdio: 'pipe', cwd: join(folder, 'test'), env: withoutModules() } as const;
+      expect(await runProgram(server, shim, '/bin/bash', ['-E', './dsa_config_test_runner.sh'], options)).toMatchObject({ code: 0, output: '' });
+      expect(server.counts.processes).toBeGreaterThan(20);
+    },
+    { config: '' },
   );
 });
