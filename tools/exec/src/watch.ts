@@ -25,6 +25,8 @@ interface Sink {
 }
 
 const SUCCESS = 1;
+/** More than a queue and its engines hold. */
+const OPEN = 512;
 const names = new Map<number, string>(
   [...Object.entries(IaxOpcode), ...Object.entries(Opcode)].map(([name, code]) => [
     code,
@@ -46,6 +48,8 @@ export class Watch implements Sink {
     if (event === Event.accept) {
       let open = this.#open.get(a);
       if (!open) this.#open.set(a, (open = []));
+      // What was aborted never completes.
+      if (open.length >= OPEN) open.shift();
       open.push({ opcode: b, modelled: this.clock?.now ?? 0, here: performance.now() });
     } else if (event === Event.complete) this.#complete(a, b, c);
   }
