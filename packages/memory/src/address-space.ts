@@ -145,7 +145,9 @@ export class AddressSpace implements AreaOwner {
       this.each(area.start, area.end, () => {
         const { words, at } = this.tables;
         const keep = words[at]! & (Low.accessed | Low.dirty | Low.cacheDisable | Low.pageSize);
-        this.tables.set(entryFrame(words, at), keep | lowBits(prot), highBits(prot));
+        // What another process shows too is copied before it is written.
+        const rights = lowBits(prot) & (this.pins.isShared(entryFrame(words, at)) ? ~Low.write : -1);
+        this.tables.set(entryFrame(words, at), keep | rights, highBits(prot));
       });
     }
     this.notify(address, end);
@@ -211,7 +213,7 @@ export class AddressSpace implements AreaOwner {
     const start = address - (address % 4096);
     for (let i = 0; i < pages; i++) {
       const area = this.areas.find(start + i * 4096);
-      const frame = !area || area.file ? -Errno.EFAULT : this.resolve(start + i * 4096, write);
+      const frame = !area || area.file ? -Errno.EFAULT : this.resolveOwn(area, start + i * 4096, write);
       if (frame < 0) {
         this.unpin(out.subarray(at), i);
         return frame;
@@ -265,7 +267,10 @@ export class AddressSpace implements AreaOwner {
     return () => this.notifiers.delete(notifier);
   }
 
-  /** A child with copies of private pages and the same shared ones, or -ENOMEM. Device areas follow unless `dontCopy`. */
+  /**
+   * A child that shows private pages until one of both writes them, has copies of pinned ones and the same shared ones; or -ENOMEM. Device
+   * areas follow unless `dontCopy`.
+   */
   fork(): AddressSpace | number {
     if (this.rootFrame < 0) return -Errno.ENOMEM;
     let child: AddressSpace;
@@ -280,13 +285,27 @@ export class AddressSpace implements AreaOwner {
       child.areas.insert(copy);
       if (area.file || area.shared) continue;
       let failed = false;
+      let protectedNow = false;
       this.each(area.start, area.end, (address) => {
-        const source = entryFrame(this.tables.words, this.tables.at);
-        if (failed || (failed = child.faultIn(copy, address) < 0)) return;
-        child.tables.find(hi(address), lo(address));
-        const target = entryFrame(child.tables.words, child.tables.at);
-        for (let i = 0; i < area.pageBytes / 4096; i++) this.pageBytes(target + i).set(this.pageBytes(source + i));
+        if (failed) return;
+        const { words, at } = this.tables;
+        const frame = entryFrame(words, at);
+        // Somebody does DMA to a page that is pinned: it stays the parent's. Linux, copy_present_page.
+        if (this.pins.count(frame) > 0) {
+          failed = child.faultIn(copy, address) < 0;
+          if (failed) return;
+          child.tables.find(hi(address), lo(address));
+          this.copyPages(frame, entryFrame(child.tables.words, child.tables.at), area.pageBytes / 4096);
+          return;
+        }
+        failed = !child.tables.make(hi(address), lo(address), area.pageBytes === HUGE ? 2 : 1);
+        if (failed) return;
+        this.pins.share(frame);
+        if (words[at]! & Low.write) protectedNow = true;
+        words[at]! &= ~Low.write;
+        child.tables.set(frame, words[at]! & 0xfff, (words[at + 1]! & EXECUTE_DISABLE) >>> 0);
       });
+      if (protectedNow) this.notify(area.start, area.end);
       if (!failed) continue;
       child.exit();
       return -Errno.ENOMEM;
@@ -378,7 +397,7 @@ export class AddressSpace implements AreaOwner {
     if (!on) return 0;
     for (const area of touched)
       for (let at = area.start; at < area.end; at += area.pageBytes)
-        if (!(area.prot & 7) || this.faultIn(area, at) < 0) {
+        if (!(area.prot & 7) || this.faultIn(area, at, (area.prot & Prot.WRITE) !== 0) < 0) {
           // What is locked stays so, as the kernel leaves it.
           return -Errno.ENOMEM;
         }
@@ -392,16 +411,16 @@ export class AddressSpace implements AreaOwner {
     if (!area || !(area.prot & 7)) return -Errno.EFAULT;
     if (access & DmaAccess.write && !(area.prot & Prot.WRITE)) return -Errno.EFAULT;
     if (access & DmaAccess.execute && !(area.prot & Prot.EXEC)) return -Errno.EFAULT;
-    return this.faultIn(area, address);
+    return this.faultIn(area, address, (access & DmaAccess.write) !== 0);
   }
 
-  private faultIn(area: Area, address: number): number {
+  private faultIn(area: Area, address: number, write = false): number {
     if (area.file) return this.faultInFile(area.file, area, address);
     const bytes = area.pageBytes;
     const start = address - (address % bytes);
     if (!this.tables.make(hi(start), lo(start), bytes === HUGE ? 2 : 1)) return -Errno.ENOMEM;
     const { words, at } = this.tables;
-    if (words[at] !== 0) return 0;
+    if (words[at] !== 0) return write && area.prot & Prot.WRITE && !(words[at]! & Low.write) && !area.shared ? this.unshare(area, start) : 0;
     const index = area.pageIndex(start);
     if (area.shared && index >= area.shared.pages) return -Errno.EIO;
     let frame = area.shared?.frames.get(index) ?? -1;
@@ -414,6 +433,36 @@ export class AddressSpace implements AreaOwner {
     this.tables.set(frame, lowBits(area.prot) | (bytes === HUGE ? Low.pageSize : 0), highBits(area.prot));
     this.ports.clock?.spend((bytes === HUGE ? this.ports.costs?.hugePageFault : this.ports.costs?.pageFault) ?? 0);
     return 0;
+  }
+
+  /** A page of its own for what is shown copy-on-write, with the area's rights. `tables` is at its entry. 0 or -ENOMEM. */
+  private unshare(area: Area, start: number): number {
+    const { words, at } = this.tables;
+    const frame = entryFrame(words, at);
+    if (!this.pins.isShared(frame)) {
+      words[at]! |= Low.write;
+      return 0;
+    }
+    const bytes = area.pageBytes;
+    const own = bytes === HUGE ? this.pins.allocHuge() : this.frames.alloc();
+    if (own < 0) return -Errno.ENOMEM;
+    this.counters[Counter.framesMapped]! += bytes / 4096;
+    this.copyPages(frame, own, bytes / 4096);
+    this.tables.set(own, (words[at]! & (Low.accessed | Low.dirty | Low.pageSize)) | lowBits(area.prot), highBits(area.prot));
+    this.notify(start, start + bytes);
+    this.pins.release(frame, bytes === HUGE ? 9 : 0);
+    return 0;
+  }
+  /** As `resolve`, and the page is nobody else's: for whoever does DMA to it. Linux, FAULT_FLAG_UNSHARE. */
+  private resolveOwn(area: Area, address: number, write: boolean): number {
+    const frame = this.resolve(address, write);
+    if (frame < 0 || area.shared) return frame;
+    const { words, at } = this.tables;
+    if (!this.pins.isShared(entryFrame(words, at))) return frame;
+    return this.unshare(area, address - (address % area.pageBytes)) || this.resolve(address, write);
+  }
+  private copyPages(from: number, to: number, pages: number): void {
+    for (let i = 0; i < pages; i++) this.pageBytes(to + i).set(this.pageBytes(from + i));
   }
 
   private faultInFile(file: FileMapping, area: Area, address: number): number {

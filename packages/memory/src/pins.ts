@@ -14,6 +14,8 @@ export class Pins {
   private readonly huge = new Set<number>();
   /** Blocks let go by their owner while pinned: first frame to order. */
   private readonly deferred = new Map<number, number>();
+  /** Address spaces beside the first that show a block copy-on-write, by its first frame. */
+  private readonly sharers = new Map<number, number>();
   private lastChunk = -1;
   private lastCounts: Int32Array = new Int32Array(0);
 
@@ -51,8 +53,22 @@ export class Pins {
     this.give(head, order);
   }
 
-  /** The owner lets the block go. */
+  /** One more address space shows a block until it writes it. */
+  share(frame: number): void {
+    this.sharers.set(frame, (this.sharers.get(frame) ?? 0) + 1);
+  }
+  isShared(frame: number): boolean {
+    return this.sharers.size > 0 && this.sharers.has(frame);
+  }
+
+  /** The owner, or one of several, lets the block go. */
   release(frame: number, order: number): void {
+    const others = this.sharers.get(frame);
+    if (others !== undefined) {
+      if (others > 1) this.sharers.set(frame, others - 1);
+      else this.sharers.delete(frame);
+      return;
+    }
     if (this.countsOf(frame)[frame & CHUNK_MASK]! > 0) this.deferred.set(frame, order);
     else this.give(frame, order);
   }

@@ -82,8 +82,8 @@ test('a child of fork has its own private pages and the same shared ones', () =>
   expect(frames.used).toBe(0);
 });
 
-test('fork without memory for the copies is ENOMEM and leaves nothing', () => {
-  const { mm, frames } = machine(20);
+test('fork without memory for the page tables is ENOMEM and leaves nothing', () => {
+  const { mm, frames } = machine(14);
   const address = mm.mmap(0, 8 * 4096, RW, ANONYMOUS | POPULATE);
   expect(address).toBeGreaterThan(0);
   const { used } = frames;

@@ -114,7 +114,7 @@ test('fork: own memory, the same open files, no PASID', () => {
 });
 
 test('fork without memory is ENOMEM', () => {
-  const { idleTask } = machine({ frames: 24 });
+  const { idleTask } = machine({ frames: 18 });
   const task = idleTask();
   task.alloc(12 * 4096);
   expect(task.fork({ step: () => 'done' })).toBe(-E.ENOMEM);
