@@ -6,9 +6,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { runProgram } from '../src/index.js';
-import { scratch, serving } from './rig.js';
+import { missing, scratch, serving } from './rig.js';
 
-const there = existsSync('/usr/bin/accel-config') && existsSync('/usr/libexec/accel-config/test/configs');
+const there = !missing && existsSync('/usr/bin/accel-config') && existsSync('/usr/libexec/accel-config/test/configs');
 if (!there) console.log('left out: accel-config is not installed (apt-get install accel-config accel-config-test)');
 const configs = '/usr/libexec/accel-config/test/configs';
 

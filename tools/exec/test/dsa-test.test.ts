@@ -8,10 +8,10 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type ExecServer, runProgram } from '../src/index.js';
-import { scratch, serving } from './rig.js';
+import { missing, scratch, serving } from './rig.js';
 
 const folder = '/usr/libexec/accel-config/test';
-const there = existsSync(`${folder}/dsa_test`) && existsSync('/usr/bin/accel-config');
+const there = !missing && existsSync(`${folder}/dsa_test`) && existsSync('/usr/bin/accel-config');
 if (!there) console.log('left out: programs of accel-config-test are not installed (apt-get install accel-config accel-config-test)');
 const all = process.env.SIOV_MATRIX === 'all';
 
@@ -184,7 +184,7 @@ test.runIf(there).for([
 const libraries = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'siov/guest-lab/tree/usr/lib/x86_64-linux-gnu');
 const newer = process.env.SIOV_ACCEL_CONFIG_TEST_4 ?? join(libraries, '../../libexec/accel-config/test');
 const foreign: Foreign = { loader: join(libraries, 'ld-linux-x86-64.so.2'), libraries };
-const newerThere = existsSync(foreign.loader) && existsSync(join(newer, 'dsa_test'));
+const newerThere = !missing && existsSync(foreign.loader) && existsSync(join(newer, 'dsa_test'));
 if (!newerThere) console.log('left out: dsa_test 4.1.8 (a guest-lab tree, and SIOV_ACCEL_CONFIG_TEST_4: the folder of its programs)');
 
 test.runIf(newerThere)('dsa_test 4.1.8: every operation of both devices passes', { timeout: 300_000 }, async () => {
@@ -198,6 +198,15 @@ test.runIf(newerThere)('dsa_test 4.1.8: every operation of both devices passes',
     await serving(async (server, shim) => expect(await judged(server, shim, join(newer, 'dsa_test'), rows, foreign)).toEqual([]), {
       devices: [device],
     });
+});
+
+test.runIf(newerThere)('iaa_test 4.1.8: what version 2.0 has beyond 1.0 passes', { timeout: 300_000 }, async () => {
+  const fetches = iaxRow('translation fetch', 0xa, streams);
+  const blocking = { ...fetches, runs: fetches.runs.filter((args) => args[args.indexOf('-f') + 1] === '0x1') };
+  const rows = [iaxRow('zero decompress 8', 0x4a, streams), iaxRow('zero compress 8', 0x4e, streams), blocking];
+  await serving(async (server, shim) => expect(await judged(server, shim, join(newer, 'iaa_test'), [...iaxRows, ...rows], foreign)).toEqual([]), {
+    devices: ['iax-2.0'],
+  });
 });
 
 /** Batch: record faults, record not writable, list faults, where. Members: operand faults, record faults, record not writable, fence. */
