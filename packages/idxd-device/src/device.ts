@@ -553,7 +553,7 @@ export class IdxdDevice {
 
   #arrange(): void {
     const { words } = this.#registers;
-    const { groups, readBuffers } = this.profile;
+    const { groups, readBuffers, progressLimit = false } = this.profile;
     const get = spec.GroupCfg.get;
     const at = Array.from({ length: groups }, (_, group) => this.#registers.at('groupConfig', group));
     const reserved = at.map((group) => get.readBuffersReserved(words, group));
@@ -564,6 +564,7 @@ export class IdxdDevice {
         // What is reserved for other groups is theirs. unconfirmed: that 0 allowed means no limit, and that a group has one in any case. The limit of
         // GENCFG is about low-bandwidth memory, of which there is none here.
         readBuffers: Math.max(1, Math.min(get.readBuffersAllowed(words, group) || readBuffers, readBuffers - allReserved + reserved[i]!)),
+        descriptorLimit: progressLimit ? (get.descriptorLimit(words, group) as 0 | 1 | 2 | 3) : 0,
       })),
     );
   }

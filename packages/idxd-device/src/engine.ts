@@ -76,6 +76,8 @@ export interface EnginePorts {
 export interface Group {
   readonly engines: number;
   readonly readBuffers: number;
+  /** Of the descriptors that an engine takes on at a time: all, a half, a quarter, an eighth. */
+  readonly descriptorLimit: 0 | 1 | 2 | 3;
 }
 
 export class Engines {
@@ -112,6 +114,8 @@ export class Engines {
   readonly #pool: Op[] = [];
   readonly #idle: Op[] = [];
   readonly #free: Float64Array;
+  /** How many an engine takes on at a time, as its group is configured. */
+  readonly #most: Int32Array;
   readonly #inFlight: Int32Array;
   /** Operations of each engine that wait for a page: the engine takes nothing meanwhile. */
   readonly #blocked: Int32Array;
@@ -179,6 +183,7 @@ export class Engines {
     this.#aborted = new Op(0, family.extraWords);
     this.#free = new Float64Array(profile.engines);
     this.#inFlight = new Int32Array(profile.engines);
+    this.#most = new Int32Array(profile.engines).fill(this.#limit);
     this.#blocked = new Int32Array(profile.engines);
     this.#path = new DataPath(
       profile.engines,
@@ -268,12 +273,13 @@ export class Engines {
       this.#equal[engine] = own.every((wq) => wq.priority === own[0]!.priority) ? 1 : 0;
       this.#turn[engine] = 0;
     }
-    for (const [index, { engines, readBuffers }] of groups.entries()) {
+    for (const [index, { engines, readBuffers, descriptorLimit }] of groups.entries()) {
       // What the buffers hold, as time on the data path; in the time of one read it comes and goes once.
       const window = readBuffers * (profile.readBufferBytes ?? READ_BUFFER_BYTES) * costs.streamMove;
       for (let engine = 0; engine < profile.engines; engine++)
         if ((engines >>> engine) & 1) {
           this.#window[engine] = window;
+          this.#most[engine] = Math.max(1, this.#limit >> descriptorLimit);
           this.#path.configure(engine, index, window > 0 && costs.read > 0 ? window / costs.read : 1);
         }
     }
@@ -363,7 +369,7 @@ export class Engines {
     let next = -1;
     for (let i = 0; i < n; i++) {
       const engine = first + i < n ? first + i : first + i - n;
-      while (this.#blocked[engine] === 0 && this.#inFlight[engine]! < this.#limit && this.#waiting(engine)) {
+      while (this.#blocked[engine] === 0 && this.#inFlight[engine]! < this.#most[engine]! && this.#waiting(engine)) {
         const free = this.#freeAt(engine, now);
         if (free > now) {
           if (free < Number.POSITIVE_INFINITY && (next < 0 || free < next)) next = free;
@@ -886,7 +892,7 @@ export class Engines {
     this.#idle.push(op);
     if (this.#drains > 0) this.#wakeDrains();
     this.#p.settled();
-    if (this.#inFlight[op.engine] === this.#limit - 1) this.kick(0);
+    if (this.#inFlight[op.engine] === this.#most[op.engine]! - 1) this.kick(0);
   }
 
   #wakeDrains(): void {

@@ -90,6 +90,8 @@ export interface Profile {
   readonly fixed?: { readonly size: number; readonly mode: 'dedicated' | 'shared' };
   /** Where its tables lie in BAR 0, in bytes; default: those of Sapphire Rapids' as the model has it. */
   readonly tables?: Partial<Tables>;
+  /** Groups can have engines take on fewer descriptors at a time (GRPCAP bit 18; default false). */
+  readonly progressLimit?: boolean;
   /** How many interrupt handles there are at a time, of both tables together; default: one for each entry. */
   readonly interruptHandles?: number;
   /** The flag that gives fill a pattern of 16 bytes; 0 (default): there is none. unconfirmed: which of bits 23:16 it is. */
@@ -193,6 +195,7 @@ export const gnrD: Profile = {
   commandCapabilities: true,
   eventLogSize: 1,
   longPatternFlag: Flag.fillLongPattern,
+  progressLimit: true,
 };
 
 /**

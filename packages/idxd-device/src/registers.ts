@@ -108,6 +108,7 @@ const build = (p: Profile) => {
         spec.GroupCap.set.readBuffers(w, 0, p.readBuffers);
         spec.GroupCap.set.readBufferControl(w, 0, 1);
         spec.GroupCap.set.readBufferLimit(w, 0, 1);
+        spec.GroupCap.set.progressLimit(w, 0, p.progressLimit ? 1 : 0);
       }),
     },
     engineCap: { offset: spec.Register.engineCap, layout: spec.EngineCap, reset: [p.engines, 0] },

@@ -387,3 +387,42 @@ describe('a destination whose first or last line is written in part', () => {
     expect([0, 32, 8].map(interval)).toEqual([40, 340, 740]);
   });
 });
+
+describe('the limit of descriptors in progress, GRPCFG', () => {
+  /** The most that one engine had begun and not ended, of 64 moves in a row. */
+  const most = (profile: Profile, limit: number): number => {
+    let now = 0;
+    let most = 0;
+    const m = machine({
+      profile,
+      costs: { ...costs, occupancy: 1, occupancyPerByte: 0 },
+      trace: {
+        emit: (event) => {
+          if (event === Event.dispatch) most = Math.max(most, ++now);
+          if (event === Event.complete) now--;
+        },
+      },
+    });
+    m.configureGroup(0, 1, 1);
+    const words = new Uint32Array(GroupCfg.bytes / 4);
+    GroupCfg.set.descriptorLimit(words, 0, limit);
+    m.write(m.groups + 44, words[11]!);
+    m.configureWq(0, { size: 64 });
+    for (const code of [Command.enableDevice, Command.enableWq]) expect(m.command(code, 0)).toBe(0);
+    for (let i = 0; i < 64; i++) m.submit(m.descriptor(Opcode.nop, { recordLow: 0x1000 + 32 * i }));
+    m.run();
+    expect(now).toBe(0);
+    return most;
+  };
+  test.each([
+    [0, 64],
+    [1, 32],
+    [2, 16],
+    [3, 8],
+  ])('%i: at most %i of 64', (limit, expected) => {
+    expect(most({ ...sprDsa, progressLimit: true }, limit)).toBe(expected);
+  });
+  test('without the capability there is none', () => {
+    expect(most(sprDsa, 3)).toBe(64);
+  });
+});
