@@ -18,7 +18,7 @@ const REVISION = '1';
 const SUITE = 'trixie';
 const BACKPORTS = `${SUITE}-backports`;
 /** Beside the kernel's own packages. Those of the second line are what Debian's essential system would bring: a shell and tools for kbuild. */
-const packages = ['qemu-system-x86', 'accel-config', 'gcc', 'make', 'busybox-static', 'kmod', 'pciutils', 'xz-utils'];
+const packages = ['qemu-system-x86', 'accel-config', 'accel-config-test', 'gcc', 'make', 'busybox-static', 'kmod', 'pciutils', 'xz-utils'];
 const essential = ['dash', 'bash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils'];
 /** Modules of the kernel's package that the guest has: folders and files below its `kernel` folder. */
 const kernelModules = ['drivers/dma/idxd', 'drivers/crypto/intel/iaa', 'crypto/deflate.ko.xz'];
