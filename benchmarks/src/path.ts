@@ -15,6 +15,8 @@ export function registerPath(factories: readonly StackFactory[]): void {
     summary(() => {
       const one = new Driver(stack);
       const many = new Driver(stack, { depth: 64 });
+      // Not the first ones: a first call that is slow makes mitata time each call by itself, clock and all.
+      for (let i = 0; i < 20_000; i++) one.nops();
       bench(`NOP, ${stack.name}, one at a time`, () => one.nops()).gc('once');
       bench(`64 NOPs in flight, ${stack.name}`, () => many.nops()).gc('once');
       const batch = new Driver(stack, { depth: 64 });

@@ -119,6 +119,7 @@ export class BareDevice implements VfioDevice {
     this.idxd.injectSoftwareError(error);
   }
 
+  readonly passiveReads = true;
   /** Works until `over` says so: true when there is more to do at once. Nothing else runs the device: register accesses only change its state. */
   run(over: () => boolean): boolean {
     const { clock } = this;

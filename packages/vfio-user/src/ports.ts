@@ -83,6 +83,8 @@ export interface UserDevice {
   attach(domain: object, pasid: number): number;
   /** Does work that waits, until `over` says that others have their turn; true: there is more at once. Reads and writes of registers never run the device. */
   run?(over: () => boolean): boolean;
+  /** Reading a register never gives the device work: `run` is not called after it. */
+  readonly passiveReads?: boolean | undefined;
   /** A region that can be mapped has a file. */
   regionFile?(index: number): RegionFile | undefined;
   subRegions?(index: number): readonly SubRegion[];

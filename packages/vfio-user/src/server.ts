@@ -12,6 +12,7 @@ import { EAGAIN, Epoll, type Native, type NativeBytes, native, Signals, SOCKET_P
 import type { PeerName } from './peers.js';
 import type { Channel, Descriptors, UserDevice } from './ports.js';
 import { Session } from './session.js';
+import { Command } from './spec/protocol.js';
 
 /** Bytes read from one client before the others have their turn. */
 const TURN = 1 << 18;
@@ -417,17 +418,18 @@ class Connection {
   constructor(p: Parts, fd: number, index: number, on: { device: UserDevice; dma: DmaSpace; busy(): void; gone(): void }) {
     this.#gone = on.gone;
     const { observer } = p.options;
+    const passive = on.device.passiveReads === true;
     const line = (lineFd: number, twin: boolean): Line =>
       new Line(p, lineFd, {
         message: (bytes, view, at, size, fds) => {
           if (observer) observer(index, 0, twin, bytes.subarray(at, at + size), fds.length);
+          if (!passive || view.getUint16(at + 2, true) !== Command.REGION_READ) on.busy();
           // Only replies come over the second socket.
           if (!twin || (view.getUint32(at + 8, true) & 0xf) === 1) this.session.receive(bytes, view, at, size, fds);
           else for (const each of fds) p.native.close(each);
           return !this.session.ended;
         },
         seen: observer && ((bytes, fds) => observer(index, 1, twin, bytes, fds)),
-        busy: on.busy,
         end: () => this.end(),
       });
     this.#main = line(fd, false);
@@ -467,7 +469,6 @@ class Line {
   readonly #p: Parts;
   readonly #fd: number;
   readonly #framer: Framer;
-  readonly #busy: () => void;
   readonly #end: () => void;
   readonly #token: number;
   #waitsFor: number = Epoll.IN;
@@ -480,13 +481,11 @@ class Line {
     on: {
       message(bytes: Uint8Array, view: DataView, at: number, size: number, fds: readonly number[]): boolean;
       seen: ((bytes: Uint8Array, fds: number) => void) | undefined;
-      busy(): void;
       end(): void;
     },
   ) {
     this.#p = p;
     this.#fd = fd;
-    this.#busy = on.busy;
     this.#end = on.end;
     this.outbox = new Outbox(p, fd, { seen: on.seen, stuck: () => this.#arrange(), dead: () => this.#die() });
     this.#framer = new Framer({
@@ -513,7 +512,6 @@ class Line {
       if (this.#paused && this.outbox.replies <= UNREAD / 2) {
         this.#paused = false;
         this.#framer.resume();
-        this.#busy();
       }
       this.#arrange();
     }
@@ -536,7 +534,6 @@ class Line {
       return true;
     }
     this.#framer.push(room.bytes, inView, n, native.fds.length > 0 ? native.fds.slice() : native.fds);
-    this.#busy();
     if (this.#paused) this.#arrange();
     return true;
   }
