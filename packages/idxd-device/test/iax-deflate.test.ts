@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Deflate, Pause } from '../src/iax/deflate.js';
 import { buildCodes, type Codes, codeLengths, dynamicHeader, fixedCodes, fixedHeader, lengthOf } from '../src/iax/huffman.js';
-import { Halt, Inflate, InflateError } from '../src/iax/inflate.js';
+import { Halt, Inflate } from '../src/iax/inflate.js';
+import { AnalyticsError } from '../src/spec/iax.js';
 import { brokenStreams, separately } from './iax-streams.js';
 
 /** Bytes with repetitions, as text and tables have them. */
@@ -298,13 +299,13 @@ describe('errors of streams, each as the device names it', () => {
     const input = new Uint8Array(stream.length + 16);
     input.set(stream);
     expect(near.run(input, stream.length, 0, new Uint8Array(20_000), 0, 20_000, 0)).toBe(Halt.error);
-    expect(near.error).toBe(InflateError.distanceRange);
+    expect(near.error).toBe(AnalyticsError.distanceRange);
     const dictionary = Buffer.from('what came before the stream');
     const after = deflateRawSync(dictionary, { dictionary });
     decoder.begin();
     const padded = new Uint8Array(after.length + 16);
     padded.set(after);
     expect(decoder.run(padded, after.length, 0, new Uint8Array(100), 0, 100, 0)).toBe(Halt.error);
-    expect(decoder.error).toBe(InflateError.beforeStart);
+    expect(decoder.error).toBe(AnalyticsError.beforeStart);
   });
 });

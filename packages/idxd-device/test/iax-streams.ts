@@ -1,5 +1,5 @@
 /** Streams that are wrong, bit by bit. RFC 1951, 3.2. */
-import { InflateError } from '../src/iax/inflate.js';
+import { AnalyticsError } from '../src/spec/iax.js';
 
 /** A stream from bits: `[value, width]`, lowest first. */
 function bits(...parts: readonly (readonly [number, number])[]): Uint8Array {
@@ -27,27 +27,27 @@ const fixed = [0b011, 3] as const;
 // In the order 16, 17, 18, 0, 8: codes for 16 and 18 of one bit each.
 /** What is wrong with it, and the error that it is. */
 export const brokenStreams: readonly (readonly [string, number, Uint8Array])[] = [
-  ['the reserved block type', InflateError.blockType, bits([0b111, 3])],
-  ['a stored block whose length and its complement differ', InflateError.storedLength, bits([0b001, 8], [5, 16], [5, 16])],
-  ['more than 286 literal codes', InflateError.literalSymbols, bits(...dynamic(287, 1, 1, 0, 1, 0))],
-  ['more than 30 distance codes', InflateError.distanceSymbols, bits(...dynamic(257, 31, 1, 0, 1, 0))],
-  ['too many short code length codes', InflateError.codeLengthLengths, bits(...dynamic(257, 1, 1, 1, 1, 0))],
-  ['a code length code that is none', InflateError.codeLengthCode, bits(...dynamic(257, 1, 0, 0, 0, 2), [0b1111111, 7])],
-  ['lengths that begin with a repetition', InflateError.firstLiteralRepeats, bits(...dynamic(257, 1, 1, 0, 1, 0), [0, 1])],
-  ['lengths that are all 0', InflateError.noLiteralCode, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [109, 7])],
-  ['more lengths than symbols', InflateError.distanceCount, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [127, 7])],
-  ['a length symbol beyond the last', InflateError.lengthRange, bits(fixed, [0b01100011, 8])],
-  ['a distance symbol beyond the last', InflateError.distanceCode, bits(fixed, [0b00001100, 8], [0b1000000, 7], [0b01111, 5])],
-  ['a literal code that is none', InflateError.literalCode, bits(...onlyOneCode, [1, 1])],
-  ['a distance code that is none', InflateError.distanceCode, bits(...oneLength, [1, 1], [1, 1])],
+  ['the reserved block type', AnalyticsError.blockType, bits([0b111, 3])],
+  ['a stored block whose length and its complement differ', AnalyticsError.storedLength, bits([0b001, 8], [5, 16], [5, 16])],
+  ['more than 286 literal codes', AnalyticsError.literalSymbols, bits(...dynamic(287, 1, 1, 0, 1, 0))],
+  ['more than 30 distance codes', AnalyticsError.distanceSymbols, bits(...dynamic(257, 31, 1, 0, 1, 0))],
+  ['too many short code length codes', AnalyticsError.codeLengthLengths, bits(...dynamic(257, 1, 1, 1, 1, 0))],
+  ['a code length code that is none', AnalyticsError.codeLengthCode, bits(...dynamic(257, 1, 0, 0, 0, 2), [0b1111111, 7])],
+  ['lengths that begin with a repetition', AnalyticsError.firstLiteralRepeats, bits(...dynamic(257, 1, 1, 0, 1, 0), [0, 1])],
+  ['lengths that are all 0', AnalyticsError.noLiteralCode, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [109, 7])],
+  ['more lengths than symbols', AnalyticsError.distanceCount, bits(...dynamic(257, 1, 1, 0, 1, 0), [1, 1], [127, 7], [1, 1], [127, 7])],
+  ['a length symbol beyond the last', AnalyticsError.lengthRange, bits(fixed, [0b01100011, 8])],
+  ['a distance symbol beyond the last', AnalyticsError.distanceCode, bits(fixed, [0b00001100, 8], [0b1000000, 7], [0b01111, 5])],
+  ['a literal code that is none', AnalyticsError.literalCode, bits(...onlyOneCode, [1, 1])],
+  ['a distance code that is none', AnalyticsError.distanceCode, bits(...oneLength, [1, 1], [1, 1])],
   [
     'too many short literal codes',
-    InflateError.literalLengths,
+    AnalyticsError.literalLengths,
     bits(...oneAndZeros(257, 1), ...ones(3), [1, 1], [127, 7], [1, 1], [105, 7], ...ones(2)),
   ],
   [
     'too many short distance codes',
-    InflateError.distanceLengths,
+    AnalyticsError.distanceLengths,
     bits(...oneAndZeros(257, 3), [1, 1], [127, 7], [1, 1], [107, 7], ...ones(1), ...ones(3)),
   ],
 ];
@@ -58,12 +58,12 @@ const withRepetition = (literals: number, distances: number) => dynamic(literals
 export const separately: typeof brokenStreams = [
   [
     'a run of zeros from one into the other',
-    InflateError.literalCount,
+    AnalyticsError.literalCount,
     bits(...oneAndZeros(257, 3), ...ones(1), [1, 1], [127, 7], [1, 1], [108, 7], ...ones(2)),
   ],
   [
     'lengths of distances that begin with a repetition',
-    InflateError.firstDistanceRepeats,
+    AnalyticsError.firstDistanceRepeats,
     bits(...withRepetition(257, 3), [0, 1], [127, 7], [0, 1], [107, 7], [0b01, 2], [0b11, 2], [0, 2]),
   ],
 ];

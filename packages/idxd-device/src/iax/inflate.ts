@@ -2,6 +2,7 @@
  * A DEFLATE decompressor that stops at any byte of its input and at any limit of its output, and goes on there. RFC 1951. Its errors are the
  * device's: Intel QPL, hw_status.h (AD_ERROR_CODE_*).
  */
+import { AnalyticsError } from '../spec/iax.js';
 import {
   Block,
   DISTANCE_SYMBOLS,
@@ -20,30 +21,6 @@ import {
   MAX_MATCH,
   reversed,
 } from './deflate-tables.js';
-
-export const InflateError = {
-  none: 0,
-  headerTooBig: 1,
-  codeLengthCode: 2,
-  firstLiteralRepeats: 3,
-  firstDistanceRepeats: 4,
-  noLiteralCode: 5,
-  literalCount: 6,
-  distanceCount: 7,
-  codeLengthLengths: 8,
-  literalLengths: 9,
-  distanceLengths: 10,
-  literalCode: 11,
-  distanceCode: 12,
-  blockType: 13,
-  storedLength: 14,
-  endOfBlock: 15,
-  lengthRange: 16,
-  distanceRange: 17,
-  beforeStart: 18,
-  literalSymbols: 35,
-  distanceSymbols: 36,
-} as const;
 
 /** Why `run` came back. */
 export const Halt = { input: 0, room: 1, endOfBlock: 2, error: 3 } as const;
@@ -162,7 +139,7 @@ export class Inflate {
   bits = 0;
   /** Where reading goes on: in the bytes that `run` was given. */
   at = 0;
-  error: number = InflateError.none;
+  error: number = AnalyticsError.none;
   #fixed = false;
 
   constructor({ history, separateLengths = false }: InflateOptions) {
@@ -176,7 +153,7 @@ export class Inflate {
     this.phase = Phase.header;
     this.final = this.ended = false;
     this.storedLeft = this.matchLength = this.matchDistance = this.hold = this.bits = this.at = 0;
-    this.error = InflateError.none;
+    this.error = AnalyticsError.none;
     this.#fixed = false;
   }
   /** Codes from their lengths, for a stream that begins inside a block; false when there are too many. */
@@ -261,7 +238,7 @@ export class Inflate {
     const final = this.#bitsOf(input, 1);
     const type = this.#bitsOf(input, 2);
     if (type < 0) return Halt.input;
-    if (type === Block.reserved) return this.#fail(InflateError.blockType);
+    if (type === Block.reserved) return this.#fail(AnalyticsError.blockType);
     if (type === Block.stored) {
       this.#take -= this.bits & 7;
       this.hold >>>= this.bits & 7;
@@ -269,7 +246,7 @@ export class Inflate {
       const length = this.#bitsOf(input, 16);
       const check = this.#bitsOf(input, 16);
       if (check < 0) return Halt.input;
-      if (length !== (~check & 0xffff)) return this.#fail(InflateError.storedLength);
+      if (length !== (~check & 0xffff)) return this.#fail(AnalyticsError.storedLength);
       this.storedLeft = length;
       this.phase = Phase.stored;
     } else {
@@ -296,8 +273,8 @@ export class Inflate {
     const distances = this.#bitsOf(input, 5) + 1;
     const named = this.#bitsOf(input, 4) + 4;
     if (named === 3) return Halt.input;
-    if (literals > LITERAL_SYMBOLS) return this.#fail(InflateError.literalSymbols);
-    if (distances > DISTANCE_SYMBOLS) return this.#fail(InflateError.distanceSymbols);
+    if (literals > LITERAL_SYMBOLS) return this.#fail(AnalyticsError.literalSymbols);
+    if (distances > DISTANCE_SYMBOLS) return this.#fail(AnalyticsError.distanceSymbols);
     const lengths = this.#lengths;
     lengths.fill(0, 0, 19);
     for (let i = 0; i < named; i++) {
@@ -305,31 +282,31 @@ export class Inflate {
       if (length < 0) return Halt.input;
       lengths[LENGTH_CODE_ORDER[i]!] = length;
     }
-    if (!this.#codeLengths.build(lengths, 19)) return this.#fail(InflateError.codeLengthLengths);
+    if (!this.#codeLengths.build(lengths, 19)) return this.#fail(AnalyticsError.codeLengthLengths);
     const total = literals + distances;
     for (let i = 0; i < total; ) {
       const symbol = this.#codeLength(input);
       if (symbol === -1) return Halt.input;
-      if (symbol === -2) return this.#fail(InflateError.codeLengthCode);
+      if (symbol === -2) return this.#fail(AnalyticsError.codeLengthCode);
       if (symbol < 16) {
         lengths[i++] = symbol;
         continue;
       }
-      if (symbol === 16 && i === 0) return this.#fail(InflateError.firstLiteralRepeats);
-      if (symbol === 16 && i === literals && this.#separate) return this.#fail(InflateError.firstDistanceRepeats);
+      if (symbol === 16 && i === 0) return this.#fail(AnalyticsError.firstLiteralRepeats);
+      if (symbol === 16 && i === literals && this.#separate) return this.#fail(AnalyticsError.firstDistanceRepeats);
       const more = symbol === 16 ? this.#bitsOf(input, 2) : symbol === 17 ? this.#bitsOf(input, 3) : this.#bitsOf(input, 7);
       if (more < 0) return Halt.input;
       const n = more + (symbol === 18 ? 11 : 3);
-      if (i < literals && i + n > literals && this.#separate) return this.#fail(InflateError.literalCount);
-      if (i + n > total) return this.#fail(InflateError.distanceCount);
+      if (i < literals && i + n > literals && this.#separate) return this.#fail(AnalyticsError.literalCount);
+      if (i + n > total) return this.#fail(AnalyticsError.distanceCount);
       lengths.fill(symbol === 16 ? lengths[i - 1]! : 0, i, i + n);
       i += n;
     }
     let any = 0;
     for (let i = 0; i < literals; i++) any |= lengths[i]!;
-    if (any === 0) return this.#fail(InflateError.noLiteralCode);
-    if (!this.literals.build(lengths, literals)) return this.#fail(InflateError.literalLengths);
-    if (!this.distances.build(lengths, distances, literals)) return this.#fail(InflateError.distanceLengths);
+    if (any === 0) return this.#fail(AnalyticsError.noLiteralCode);
+    if (!this.literals.build(lengths, literals)) return this.#fail(AnalyticsError.literalLengths);
+    if (!this.distances.build(lengths, distances, literals)) return this.#fail(AnalyticsError.distanceLengths);
     return Halt.endOfBlock;
   }
   /** One code of the code lengths; -1: there are too few bits, -2: there is no such code. */
@@ -472,7 +449,7 @@ export class Inflate {
       if (entry === 0) {
         if (usable < MAX_CODE) answer = Halt.input;
         else {
-          this.error = InflateError.literalCode;
+          this.error = AnalyticsError.literalCode;
           answer = Halt.error;
         }
       } else if (width > usable) answer = Halt.input;
@@ -489,7 +466,7 @@ export class Inflate {
         bits -= width;
         break;
       } else if ((entry & KIND) === Kind.bad << 8) {
-        this.error = InflateError.lengthRange;
+        this.error = AnalyticsError.lengthRange;
         answer = Halt.error;
       } else {
         const extra = (entry >>> 4) & 15;
@@ -506,11 +483,11 @@ export class Inflate {
         const codeWidth = code & 15;
         const codeExtra = (code >>> 4) & 15;
         if (code === 0 && usable - used >= MAX_CODE) {
-          this.error = InflateError.distanceCode;
+          this.error = AnalyticsError.distanceCode;
           answer = Halt.error;
         } else if (code === 0 || used + codeWidth + codeExtra > usable) answer = Halt.input;
         else if ((code & KIND) === Kind.bad << 8) {
-          this.error = InflateError.distanceCode;
+          this.error = AnalyticsError.distanceCode;
           answer = Halt.error;
         } else {
           hold = (hold >>> codeWidth) | 0;
@@ -521,10 +498,10 @@ export class Inflate {
           }
           const distance = (code >>> 16) + (hold & ((1 << codeExtra) - 1));
           if (distance > history) {
-            this.error = InflateError.distanceRange;
+            this.error = AnalyticsError.distanceRange;
             answer = Halt.error;
           } else if (distance > out - firstOut) {
-            this.error = InflateError.beforeStart;
+            this.error = AnalyticsError.beforeStart;
             answer = Halt.error;
           } else if (out >= limit) answer = Halt.room;
           else {
