@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type Boot, Guest } from './guest.js';
 import { type DmatestThread, troubleIn, withoutTime } from './report.js';
-import { type Command, Server } from './server.js';
+import { type Command, type Counters, Server } from './server.js';
 import type { Cache } from './setup.js';
 
 export interface Scenario {
@@ -101,6 +101,12 @@ export class Lab {
     const line = log.find((text) => pattern.test(text));
     if (line === undefined) this.failures.push(`the guest's log has no line like ${pattern}`);
     else this.show(withoutTime(line));
+  }
+  /** How long descriptors took in the device, from the slot that is complete to the record that is written: to the table. */
+  latency(name: string, counters: Counters | undefined): void {
+    const { p50 = 0, p99 = 0 } = counters ?? {};
+    this.holds(`descriptors, ${name}: that they took time`, p50 > 0 && p99 >= p50);
+    this.show(`slot to record, ${name}: p50 ${p50.toFixed(0)} us, p99 ${p99.toFixed(0)} us`);
   }
   /** A line for the table. */
   show(line: string): void {

@@ -14,6 +14,9 @@ export interface Counters {
   readonly bytes: number;
   readonly faults: number;
   readonly interrupts: number;
+  /** Microseconds from the store that made a descriptor whole to its record, of the last few thousand. */
+  readonly p50: number;
+  readonly p99: number;
 }
 interface Event {
   readonly event: string;
@@ -80,7 +83,7 @@ export class Server {
   /** The latest counters of a device. */
   now(device: number): Counters {
     const latest = this.events.filter((e) => e.devices).at(-1)?.devices?.[device];
-    return latest ?? { descriptors: 0, failed: 0, bytes: 0, faults: 0, interrupts: 0 };
+    return latest ?? { descriptors: 0, failed: 0, bytes: 0, faults: 0, interrupts: 0, p50: 0, p99: 0 };
   }
   count(event: string): number {
     return this.events.filter((e) => e.event === event).length;

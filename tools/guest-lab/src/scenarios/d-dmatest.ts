@@ -31,6 +31,7 @@ export const dmatest: Scenario = {
       lab.equal('descriptors that the device carried out', counters?.descriptors, descriptors);
       lab.equal('descriptors that failed', counters?.failed, 0);
       lab.equal('MOVDIR64B carried out in the guest', Number(guest.text('shim')), descriptors);
+      lab.latency(`${cpus} cpu`, counters);
       if (cpus === 2) lab.logged(guest.log, /summary .* 0 failures/);
     }
   },

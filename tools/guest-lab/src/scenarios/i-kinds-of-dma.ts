@@ -37,6 +37,7 @@ export const kindsOfDma: Scenario = {
       lab.dmatest(`${dma}, 2 MiB`, guest.dmatest('large'), { channels: 1, threads: THREADS, tests: LARGE_ITERATIONS });
       const [counters] = await server.stop();
       lab.equal(`descriptors, ${dma}`, [counters?.descriptors, counters?.failed], [THREADS * (ITERATIONS + LARGE_ITERATIONS), 0]);
+      lab.latency(`${dma}, 4 % of them of 2 MiB`, counters);
       lab.logged(guest.log, /summary .* 0 failures/);
     }
   },
