@@ -87,29 +87,32 @@ class Elements {
   }
 }
 
+/** Before anything is said. */
+export const noSettings: Readonly<FilterSettings> = {
+  kind: 0,
+  parser: 0,
+  width: 1,
+  width2: 1,
+  bigEndian2: false,
+  outWidth: 0,
+  outBigEndian: false,
+  invert: false,
+  forceArray: false,
+  dropLow: 0,
+  dropHigh: 0,
+  count: 0,
+  low: 0,
+  high: 0,
+  firstIndex: 0,
+};
+
 export class Filter {
   // fixed
   readonly #one = new Elements();
   readonly #two = new Elements();
   readonly #set = new Uint8Array(SET_BYTES);
   // state
-  readonly #s: FilterSettings = {
-    kind: 0,
-    parser: 0,
-    width: 1,
-    width2: 1,
-    bigEndian2: false,
-    outWidth: 0,
-    outBigEndian: false,
-    invert: false,
-    forceArray: false,
-    dropLow: 0,
-    dropHigh: 0,
-    count: 0,
-    low: 0,
-    high: 0,
-    firstIndex: 0,
-  };
+  readonly #s: FilterSettings = { ...noSettings };
   /** Bits of an element of source 1, 0 until a stream of Parquet RLE said so; of the output before it is widened. */
   #width = 0;
   #nominal = 0;

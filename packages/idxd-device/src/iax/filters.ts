@@ -16,7 +16,7 @@ import {
   IaxStatus,
 } from '../spec/iax.js';
 import { beginDecompress, illegalDecompressFlags, Made, NOT_YET, produce } from './decompress.js';
-import { FilterKind, type FilterSettings, MAX_SET_WIDTH, Parser } from './filter.js';
+import { FilterKind, type FilterSettings, MAX_SET_WIDTH, noSettings, Parser } from './filter.js';
 import { noOverlapOf } from './overlap.js';
 import { type Source, Wait } from './pieces.js';
 import { aecsBytesRule, Extra, Flush, maxDestination, source2Size, type Work } from './work.js';
@@ -87,23 +87,7 @@ export function checkFilter(op: Op, version2: boolean, forceArray: boolean): num
   return maxDestination(op) === 0 ? IaxStatus.size : noOverlapOf(op);
 }
 
-const settings: FilterSettings = {
-  kind: 0,
-  parser: 0,
-  width: 0,
-  width2: 0,
-  bigEndian2: false,
-  outWidth: 0,
-  outBigEndian: false,
-  invert: false,
-  forceArray: false,
-  dropLow: 0,
-  dropHigh: 0,
-  count: 0,
-  low: 0,
-  high: 0,
-  firstIndex: 0,
-};
+const settings: FilterSettings = { ...noSettings };
 /** What the descriptor and AECS say. The filter keeps a copy. */
 function settingsOf(work: Work, op: Op): FilterSettings {
   const d = op.descriptor;
