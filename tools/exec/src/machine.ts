@@ -5,7 +5,7 @@ import { applyConfig, type IdxdDriver, loadConfig } from '@siov/idxd-driver';
 import { errnoName } from '@siov/layout/uapi';
 import { Host } from '@siov/stack';
 import { ForeignMemory } from './foreign.js';
-import type { Native } from './native.js';
+import type { Native, NativeBytes } from './native.js';
 
 /** A name or a configuration that the machine cannot be built from. */
 export class MachineError extends Error {}
@@ -51,6 +51,8 @@ export interface Machine {
   readonly host: Host;
   readonly drivers: readonly IdxdDriver[];
   readonly foreign: ForeignMemory;
+  /** The host's RAM, from frame 0 on. */
+  readonly ram: NativeBytes;
 }
 export interface MachineOptions {
   /** Names of `deviceProfiles`; default: one 'dsa-spr'. */
@@ -59,6 +61,8 @@ export interface MachineOptions {
   readonly config?: string;
   readonly trace?: { emit(event: number, a: number, b: number, c: number, d: number): void };
 }
+
+const RAM_BYTES = 64 * 2 ** 20;
 
 /** Throws MachineError. */
 export function buildMachine(native: Native, options: MachineOptions = {}): Machine {
@@ -69,7 +73,8 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
     return found.profile;
   });
   const foreign = new ForeignMemory(native);
-  const host = new Host({ devices: profiles, foreign, ramBytes: 64 * 2 ** 20, ...(trace ? { trace } : {}) });
+  const ram = native.allocate(RAM_BYTES);
+  const host = new Host({ devices: profiles, foreign, ram: ram.bytes, ...(trace ? { trace } : {}) });
   const { kernel } = host;
   const drivers = kernel.devices.map((device) => kernel.bindIdxd(device));
   const { sysfs } = kernel.user;
@@ -77,7 +82,7 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
   // As after boot: configured by nobody, and off.
   if (config === undefined) for (const driver of drivers) apply(defaultConfig(driver));
   if (config) apply(config);
-  return { host, drivers, foreign };
+  return { host, drivers, foreign, ram };
 
   function apply(text: string): void {
     const loaded = loadConfig(text, drivers[0]?.capabilities.version);
