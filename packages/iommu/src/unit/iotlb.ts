@@ -21,12 +21,15 @@ export const Right = {
   /** The result depends on a second stage below a first one. */
   nested: 64,
 } as const;
-export const FRAME = 4;
-export const RIGHTS = 5;
-export const RUN = 6;
-export const VERSION = 7;
-/** In `run`: the page behind the run has another frame. */
-export const RUN_ENDS = 1 << 30;
+/** Words of an entry behind its tag. */
+export const Slot = {
+  frame: 4,
+  rights: 5,
+  run: 6,
+  version: 7,
+  /** In `run`: the page behind the run has another frame. */
+  runEnds: 1 << 30,
+} as const;
 /** Tag of results that no PASID selects. */
 export const ANY_PASID = -1;
 
@@ -39,8 +42,8 @@ export class Iotlb {
   readonly cache: TagCache;
   readonly data: Int32Array;
   private readonly setMask: number;
-  /** Entries of large pages may be there. */
-  private hasLarge = false;
+  /** 1: entries of large pages may be there. */
+  private large = 0;
   /** Another one after each change. */
   version = 0;
 
@@ -53,7 +56,7 @@ export class Iotlb {
   /** The entry of the page that holds (hi, lo), or -1. `salt` spreads address spaces over the sets. */
   find(domainId: number, pasid: number, salt: number, hi: number, lo: number): number {
     const at = this.probe((lo & ~0xfff) | 1, hi, pasid, domainId, (lo >>> 12) ^ salt);
-    return at >= 0 || !this.hasLarge ? at : this.findLarge(domainId, pasid, salt, hi, lo);
+    return at >= 0 || this.large === 0 ? at : this.findLarge(domainId, pasid, salt, hi, lo);
   }
 
   private findLarge(domainId: number, pasid: number, salt: number, hi: number, lo: number): number {
@@ -78,13 +81,13 @@ export class Iotlb {
     let at: number;
     if (shift === 12) at = cache.add((lo & ~0xfff) | 1, hi, pasid, domainId, (lo >>> 12) ^ salt);
     else {
-      this.hasLarge = true;
+      this.large = 1;
       if (shift === 21) at = cache.place((lo & MASK_2M) | 2, hi, pasid, domainId, (lo >>> 21) ^ salt);
       else at = cache.place((lo & MASK_1G) | 3, hi, pasid, domainId, ((hi << 2) | (lo >>> 30)) ^ salt);
     }
-    data[at + FRAME] = frame & (-1 << (shift - 12));
-    data[at + RIGHTS] = rights;
-    data[at + VERSION] = ~this.version;
+    data[at + Slot.frame] = frame & (-1 << (shift - 12));
+    data[at + Slot.rights] = rights;
+    data[at + Slot.version] = ~this.version;
     return at;
   }
 
@@ -93,7 +96,7 @@ export class Iotlb {
     this.version = (this.version + 1) | 0;
     if (domainId < 0) {
       this.cache.clear();
-      this.hasLarge = false;
+      this.large = 0;
       return;
     }
     if (pasid >= 0 && pages >= 0 && pages <= FEW_PAGES) {
@@ -106,7 +109,7 @@ export class Iotlb {
       if (data[at] === 0 || data[at + 3] !== domainId) continue;
       if (pasid >= 0 && data[at + 2] !== pasid) continue;
       if (pages >= 0) {
-        const nested = (data[at + RIGHTS]! & Right.nested) !== 0;
+        const nested = (data[at + Slot.rights]! & Right.nested) !== 0;
         // A range of a domain names second-stage input addresses: what nested results depend on cannot be told, so they all go.
         if (pasid < 0 && nested) this.cache.drop(at);
         if (pasid < 0 && data[at + 2] !== ANY_PASID) continue;

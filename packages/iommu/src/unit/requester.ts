@@ -11,9 +11,10 @@ import { Fault, legacyReasons } from '../spec/faults.js';
 import { PasidEntry } from '../spec/structures.js';
 import { Context, ContextFlag, Space, SpaceFlag, tagOf } from './address-spaces.js';
 import { UnitCounter } from './counters.js';
-import { FRAME, type Iotlb, RIGHTS, Right, RUN, RUN_ENDS, VERSION } from './iotlb.js';
+import { type Iotlb, Right, Slot } from './iotlb.js';
 import { Queued } from './page-requests.js';
 import type { IommuUnit } from './unit.js';
+import type { Walker } from './walk.js';
 import { traceWalk } from './walk-trace.js';
 
 const { firstStage, passThrough, secondStage } = PasidEntry.is.type;
@@ -25,6 +26,12 @@ const LONGEST = 0x4000_0000;
 const NO_AHEAD = 1 << 21;
 /** No PASID, and not NO_PASID either. */
 const UNSELECTED = -2;
+// Copies: V8 folds constants of a module itself into the code, and loads those that it imports.
+const { ats: ATS, write: WRITE, privileged: PRIVILEGED } = DmaAccess;
+const { frame: FRAME, rights: RIGHTS, run: RUN, version: VERSION, runEnds: RUN_ENDS } = Slot;
+const { success } = TlpStatus;
+const WITHOUT = NO_PASID;
+const NO_FAULT = Fault.none;
 const { translations, contextHits, contextMisses, pasidHits, pasidMisses, iotlbHits, iotlbMisses, atsRequests } = UnitCounter;
 const { read, write, supervisorWrite, execute, user, dirty } = Right;
 
@@ -43,6 +50,7 @@ export class Requester implements Upstream {
   private readonly unit: IommuUnit;
   private readonly counters: Float64Array;
   private readonly iotlb: Iotlb;
+  private readonly walker: Walker;
   private readonly entries: Int32Array;
   private readonly lookupCost: number;
   private readonly atsLookupCost: number;
@@ -68,16 +76,18 @@ export class Requester implements Upstream {
   private contextAt = 0;
   private spaceAt = 0;
   // state: the region last given out
-  private region: Region;
+  private region: Region | undefined;
   // state: a page that was translated ahead, and turned out not to follow: its next use is not counted again
   private aheadHi = 0;
   private aheadLo = NO_AHEAD;
-  private aheadPasid = NO_PASID;
-  // state: the short way is open (nobody watches, and there are entries to find), and hits on it that are not counted yet
-  private short = false;
+  private aheadPasid = WITHOUT;
+  // state: the epoch in which the short way is open (nobody watches, and there are entries to find), and what went there and is not counted yet
+  private shortEpoch = -1;
   private hits = 0;
   private pages = 0;
   private atsPages = 0;
+  private misses = 0;
+  private reads = 0;
   // state: the modelled cost of the request in hand
   private ns = 0;
   // state: a write to the interrupt range between acquire and commit
@@ -95,19 +105,105 @@ export class Requester implements Upstream {
     this.entries = unit.iotlb.data;
     this.lookupCost = unit.lookupCost;
     this.atsLookupCost = unit.lookupCost + unit.atsCost;
-    this.region = unit.walker.memory.region;
+    this.walker = unit.walker;
   }
 
+  /**
+   * The short way: the address space last used, an entry with the rights, an extent that it ends or a run that is known, in the region last given
+   * out. What it does not answer goes the long way, unchanged by it.
+   */
   acquire(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
-    if (this.hit(access, pasid, hi, lo, max, out)) return TlpStatus.success;
-    const { unit, counters, entries } = this;
+    const { iotlb, region } = this;
+    if (pasid !== this.pasid || this.shortEpoch !== this.unit.epoch || access & this.refuses) return this.long(access, pasid, hi, lo, max, out);
+    if (pasid === WITHOUT && hi === 0 && lo >>> 20 === 0xfee) return this.long(access, pasid, hi, lo, max, out);
+    const found = iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
+    if (found < 0) return this.missed(access, pasid, hi, lo, max, out);
+    const entries = iotlb.data;
+    const need = NEED[(access & 7) | this.needs]!;
+    if ((entries[found + RIGHTS]! & need) !== need || lo >> 12 === this.aheadLo) return this.long(access, pasid, hi, lo, max, out);
+    const within = WITHIN[entries[found]! & 3]!;
+    const first = entries[found + FRAME]! + ((lo >>> 12) & within);
+    const offset = lo & 0xfff;
+    let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
+    let pages = 1;
+    if (length >= max) length = max;
+    else {
+      const known = entries[found + VERSION] === iotlb.version ? entries[found + RUN]! : 0;
+      const run = known & ~RUN_ENDS;
+      const more = (max - length + 0xfff) >>> 12;
+      if (more <= run) {
+        pages += more;
+        length = max;
+      } else if (known & RUN_ENDS) {
+        pages += run;
+        length += run << 12;
+      } else return this.long(access, pasid, hi, lo, max, out);
+    }
+    if (region === undefined) return this.long(access, pasid, hi, lo, max, out);
+    const start = region.firstFrame;
+    const end = first + ((offset + length + 0xfff) >>> 12);
+    if ((first - start) >>> 0 >= region.frames || end - start > region.frames || (first < INTERRUPT_END && end > INTERRUPT_FRAME))
+      return this.long(access, pasid, hi, lo, max, out);
+    if (out.view !== region.bytes) {
+      out.view = region.bytes;
+      out.words = region.words;
+    }
+    out.offset = (first - start) * 4096 + offset;
+    out.length = length;
+    this.hits++;
+    this.pages += pages;
+    if (access & ATS) {
+      this.atsPages += pages;
+      out.ns = pages === 1 ? this.atsLookupCost : pages * this.atsLookupCost;
+    } else out.ns = pages === 1 ? this.lookupCost : pages * this.lookupCost;
+    if (this.pages > MANY) this.tell();
+    return success;
+  }
+
+  /** The short way to a page that the IOTLB has not: nobody watches, and the address space is the one last used. */
+  private missed(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, walker } = this;
+    if (unit.walked !== this.spaceAt || unit.walkedEpoch !== unit.epoch) this.direct();
+    const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
+    const { reads } = walker;
+    this.misses++;
+    this.reads += reads;
+    let ns = this.lookupCost;
+    if (access & ATS) {
+      this.atsPages++;
+      ns = this.atsLookupCost;
+    }
+    this.ns = reads === 0 ? ns : ns + reads * unit.walkCost;
+    if (this.reads > MANY) this.tell();
+    if (fault !== NO_FAULT) return this.refuse(fault, access, pasid, hi, lo);
+    const at = this.iotlb.insert(-1, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
+    return this.extent(at, access, pasid, hi, lo, max, out);
+  }
+
+  /** Counts what went the short way. */
+  tell(): void {
+    const { counters, hits, pages, misses } = this;
+    if (hits + misses === 0) return;
+    counters[contextHits]! += hits + misses;
+    counters[pasidHits]! += hits + misses;
+    counters[translations]! += pages + misses;
+    counters[iotlbHits]! += pages;
+    counters[iotlbMisses]! += misses;
+    counters[atsRequests]! += this.atsPages;
+    counters[UnitCounter.walkReads]! += this.reads;
+    counters[UnitCounter.pagingStructureHits] = this.walker.structures.hits;
+    this.hits = this.pages = this.atsPages = this.misses = this.reads = 0;
+  }
+
+  private long(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, counters } = this;
     this.ns = 0;
     if (unit.detector !== undefined) unit.detector.request();
     if (unit.trace) unit.trace.emit(Event.translate, this.requesterId, pasid, hi, lo);
-    if (pasid === NO_PASID && hi === 0 && lo >>> 20 === 0xfee) return this.interruptRange(access, lo, max, out);
+    if (pasid === WITHOUT && hi === 0 && lo >>> 20 === 0xfee) return this.interruptRange(access, lo, max, out);
     if (pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) {
       const fault = this.select(access, pasid);
-      if (fault !== Fault.none) return this.refuse(fault, access, pasid, hi, lo);
+      if (fault !== NO_FAULT) return this.refuse(fault, access, pasid, hi, lo);
     } else {
       counters[contextHits]! += this.looked;
       counters[pasidHits]! += this.looked;
@@ -118,77 +214,26 @@ export class Requester implements Upstream {
     const found = this.translate(access, hi, lo);
     if (found < 0) return this.refuse(-found, access, pasid, hi, lo);
     if (lo >> 12 === this.aheadLo) this.countedAhead(access, pasid, hi);
+    return this.extent(found, access, pasid, hi, lo, max, out);
+  }
+
+  /** Gives out what an entry leads to, and the pages behind it as far as they go on. */
+  private extent(found: number, access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): number {
+    const { unit, entries } = this;
     const within = WITHIN[entries[found]! & 3]!;
     const first = entries[found + FRAME]! + ((lo >>> 12) & within);
     const offset = lo & 0xfff;
     // Bytes from `offset` of the first frame on that are known to be contiguous.
     let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
-    // Where the next page is known to lie elsewhere there is nothing to find out.
-    if (length < max && (entries[found + RUN] !== RUN_ENDS || entries[found + VERSION] !== this.iotlb.version || unit.detector !== undefined))
-      length = this.grow(found, access, pasid, hi, lo, length, max, first);
+    if (length < max) {
+      if (max > LONGEST) max = LONGEST;
+      // Where the next page is known to lie elsewhere there is nothing to find out.
+      if (entries[found + RUN] !== RUN_ENDS || entries[found + VERSION] !== this.iotlb.version || unit.detector !== undefined)
+        length = this.grow(found, access, pasid, hi, lo, length, max, first);
+    }
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
     return this.fill(first, offset, length, out);
-  }
-
-  /**
-   * The short way: the address space last used, an entry with the rights, an extent that it ends or a run that is known, in the region last given out.
-   * False says nothing, and nothing has changed.
-   */
-  private hit(access: number, pasid: number, hi: number, lo: number, max: number, out: Extent): boolean {
-    const { unit, entries, iotlb, region } = this;
-    if (!this.short || pasid !== this.pasid || this.epoch !== unit.epoch || access & this.refuses) return false;
-    if (pasid === NO_PASID && hi === 0 && lo >>> 20 === 0xfee) return false;
-    const found = iotlb.find(this.domainId, this.iotlbPasid, this.salt, hi, lo);
-    const need = NEED[(access & 7) | this.needs]!;
-    if (found < 0 || (entries[found + RIGHTS]! & need) !== need || lo >> 12 === this.aheadLo) return false;
-    const within = WITHIN[entries[found]! & 3]!;
-    const first = entries[found + FRAME]! + ((lo >>> 12) & within);
-    const offset = lo & 0xfff;
-    let length = ((within + 1) << 12) - (lo & ((within << 12) | 0xfff));
-    let pages = 1;
-    if (length >= max) length = max;
-    else {
-      if (entries[found + VERSION] !== iotlb.version) return false;
-      const known = entries[found + RUN]!;
-      const run = known & ~RUN_ENDS;
-      const more = (max - length + 0xfff) >>> 12;
-      if (more <= run) {
-        pages += more;
-        length = max;
-      } else if (known & RUN_ENDS) {
-        pages += run;
-        length += run << 12;
-      } else return false;
-    }
-    const start = region.firstFrame;
-    const end = first + ((offset + length + 0xfff) >>> 12);
-    if ((first - start) >>> 0 >= region.frames || end - start > region.frames || (first < INTERRUPT_END && end > INTERRUPT_FRAME)) return false;
-    if (out.view !== region.bytes) {
-      out.view = region.bytes;
-      out.words = region.words;
-    }
-    out.offset = (first - start) * 4096 + offset;
-    out.length = length;
-    this.hits++;
-    this.pages += pages;
-    if (access & DmaAccess.ats) {
-      this.atsPages += pages;
-      out.ns = pages === 1 ? this.atsLookupCost : pages * this.atsLookupCost;
-    } else out.ns = pages === 1 ? this.lookupCost : pages * this.lookupCost;
-    if (this.pages > MANY) this.tell();
-    return true;
-  }
-  /** Counts what went the short way. */
-  tell(): void {
-    const { counters, hits, pages } = this;
-    if (hits === 0) return;
-    counters[contextHits]! += hits;
-    counters[pasidHits]! += hits;
-    counters[translations]! += pages;
-    counters[iotlbHits]! += pages;
-    counters[atsRequests]! += this.atsPages;
-    this.hits = this.pages = this.atsPages = 0;
   }
 
   commit(out: Extent): void {
@@ -206,7 +251,7 @@ export class Requester implements Upstream {
   pageRequest(pasid: number, hi: number, lo: number, access: number, group: number): number {
     const { unit } = this;
     if (!unit.front.translationEnabled) return 1;
-    access &= ~DmaAccess.ats;
+    access &= ~ATS;
     const { structures } = unit.front;
     if (structures.aborts) return 1;
     if (structures.legacy) {
@@ -217,16 +262,16 @@ export class Requester implements Upstream {
     const context = this.context();
     const flags = context < 0 ? 0 : unit.spaces.contexts.data[context + Context.flags]!;
     if (context >= 0) this.faultDisable = flags & ContextFlag.faultDisable;
-    let fault: number = Fault.none;
+    let fault: number = NO_FAULT;
     if (context < 0) fault = -context;
     else if (!(flags & ContextFlag.pageRequests)) fault = Fault.pageRequestsDisabled;
-    else if (pasid !== NO_PASID && !(flags & ContextFlag.pasid)) fault = Fault.pasidDisabled;
-    if (fault !== Fault.none) {
+    else if (pasid !== WITHOUT && !(flags & ContextFlag.pasid)) fault = Fault.pasidDisabled;
+    if (fault !== NO_FAULT) {
       this.refuse(fault, access, pasid, hi, lo);
       return 1;
     }
     // The unit forgets what it knows of the page before it tells software.
-    if (this.select(0, pasid) === Fault.none) this.iotlb.invalidate(this.domainId, this.iotlbPasid, hi, lo & ~0xfff, 1);
+    if (this.select(0, pasid) === NO_FAULT) this.iotlb.invalidate(this.domainId, this.iotlbPasid, hi, lo & ~0xfff, 1);
     const queued = unit.front.queuePageRequest(this.requesterId, pasid, hi, lo, access, group, true);
     if (queued === Queued.absent) return 1;
     if (queued === Queued.overflow) unit.answerLater(this, pasid, group, PageResponse.success);
@@ -239,7 +284,7 @@ export class Requester implements Upstream {
     const { counters } = this;
     counters[translations]!++;
     this.ns += this.lookupCost;
-    if (access & DmaAccess.ats) {
+    if (access & ATS) {
       counters[atsRequests]!++;
       this.ns += this.unit.atsCost;
     }
@@ -253,24 +298,26 @@ export class Requester implements Upstream {
     return this.walk(at, access, hi, lo);
   }
 
+  /** Points the walker at this address space's tables. */
+  private direct(): void {
+    const { unit } = this;
+    unit.spaces.select(unit.walker, this.spaceAt);
+    unit.walked = this.spaceAt;
+    unit.walkedEpoch = unit.epoch;
+  }
+
   private walk(old: number, access: number, hi: number, lo: number): number {
-    const { unit, counters } = this;
-    const { walker } = unit;
+    const { unit, counters, walker } = this;
     counters[iotlbMisses]!++;
     if (unit.trace) unit.trace.emit(Event.cacheMiss, IOTLB, this.pasid, hi, lo);
-    if (unit.walked !== this.spaceAt || unit.walkedEpoch !== unit.epoch) {
-      unit.spaces.select(walker, this.spaceAt);
-      unit.walked = this.spaceAt;
-      unit.walkedEpoch = unit.epoch;
-    }
+    if (unit.walked !== this.spaceAt || unit.walkedEpoch !== unit.epoch) this.direct();
     if (unit.trace) traceWalk(unit.trace, walker.memory, walker.tables(!this.second), hi, lo);
-    const before = walker.reads;
     const fault = this.second ? walker.secondStage(hi, lo, access) : walker.firstStage(hi, lo, access);
-    const reads = walker.reads - before;
+    const { reads } = walker;
     this.counters[UnitCounter.pagingStructureHits] = walker.structures.hits;
     counters[UnitCounter.walkReads]! += reads;
     this.ns += reads * unit.walkCost;
-    if (fault !== Fault.none) return -fault;
+    if (fault !== NO_FAULT) return -fault;
     const at = this.iotlb.insert(old, this.domainId, this.iotlbPasid, this.salt, hi, lo, walker.shift, walker.frame, walker.rights);
     if (unit.detector !== undefined) {
       unit.detector.pageLoaded(at, unit.spaces, this.spaceAt, this.requesterId, this.pasid, hi, lo);
@@ -306,7 +353,7 @@ export class Requester implements Upstream {
       const nextLo = (lo + length) | 0;
       const nextHi = nextLo >>> 0 < lo >>> 0 ? (hi + 1) | 0 : hi;
       if (nextHi === 0 && nextLo >>> 20 === 0xfee) {
-        if (pasid === NO_PASID) break;
+        if (pasid === WITHOUT) break;
         // A request without PASID may share the entry, and goes no further.
         alike = false;
       }
@@ -338,7 +385,7 @@ export class Requester implements Upstream {
     counters[translations]! += pages;
     counters[iotlbHits]! += pages;
     this.ns += pages * this.lookupCost;
-    if (!(access & DmaAccess.ats)) return;
+    if (!(access & ATS)) return;
     counters[atsRequests]! += pages;
     this.ns += pages * unit.atsCost;
   }
@@ -351,7 +398,7 @@ export class Requester implements Upstream {
     counters[translations]!--;
     counters[iotlbHits]!--;
     this.ns -= unit.lookupCost;
-    if (!(access & DmaAccess.ats)) return;
+    if (!(access & ATS)) return;
     counters[atsRequests]!--;
     this.ns -= unit.atsCost;
   }
@@ -372,7 +419,7 @@ export class Requester implements Upstream {
         return at;
       }
       unit.epoch++;
-      unit.detector?.contextLoaded(at, this.requesterId, this.pasid === UNSELECTED ? NO_PASID : this.pasid);
+      unit.detector?.contextLoaded(at, this.requesterId, this.pasid === UNSELECTED ? WITHOUT : this.pasid);
     }
     this.contextAt = at;
     return at;
@@ -382,7 +429,7 @@ export class Requester implements Upstream {
   private select(access: number, pasid: number): number {
     const { unit, counters } = this;
     this.pasid = UNSELECTED;
-    this.short = false;
+    this.shortEpoch = -1;
     if (!unit.front.translationEnabled) {
       this.looked = 0;
       this.straight = true;
@@ -393,15 +440,15 @@ export class Requester implements Upstream {
     const { structures } = unit.front;
     if (structures.aborts) return ABORTED;
     this.faultDisable = 0;
-    if (pasid !== NO_PASID && structures.legacy) return Fault.legacyWithPasid;
+    if (pasid !== WITHOUT && structures.legacy) return Fault.legacyWithPasid;
     const context = this.context();
     if (context < 0) return -context;
     const from = unit.spaces.contexts.data;
     const flags = from[context + Context.flags]!;
     this.faultDisable = flags & ContextFlag.faultDisable;
-    if (access & DmaAccess.ats && !(flags & ContextFlag.deviceTlb)) return Fault.deviceTlbDisabled;
-    if (pasid !== NO_PASID && !(flags & ContextFlag.pasid)) return Fault.pasidDisabled;
-    const number = pasid === NO_PASID ? from[context + Context.ridPasid]! : pasid;
+    if (access & ATS && !(flags & ContextFlag.deviceTlb)) return Fault.deviceTlbDisabled;
+    if (pasid !== WITHOUT && !(flags & ContextFlag.pasid)) return Fault.pasidDisabled;
+    const number = pasid === WITHOUT ? from[context + Context.ridPasid]! : pasid;
     let at = unit.spaces.findSpace(this.tag, number);
     if (at >= 0) counters[pasidHits]!++;
     else {
@@ -433,16 +480,16 @@ export class Requester implements Upstream {
     this.salt = space[at + Space.salt]!;
     this.needs = spaceFlags & SpaceFlag.writeProtect ? 8 : 0;
     const supervisor = this.straight || this.second || spaceFlags & SpaceFlag.supervisor;
-    if (access & DmaAccess.privileged && !supervisor) return Fault.supervisorRefused;
-    this.short = !this.straight && this.foreignFrame < 0 && unit.detector === undefined && !unit.trace;
-    return this.selected(pasid, (supervisor ? 0 : DmaAccess.privileged) | (flags & ContextFlag.deviceTlb ? 0 : DmaAccess.ats));
+    if (access & PRIVILEGED && !supervisor) return Fault.supervisorRefused;
+    if (!this.straight && this.foreignFrame < 0 && unit.detector === undefined && !unit.trace) this.shortEpoch = unit.epoch;
+    return this.selected(pasid, (supervisor ? 0 : PRIVILEGED) | (flags & ContextFlag.deviceTlb ? 0 : ATS));
   }
 
   private selected(pasid: number, refuses: number): number {
     this.pasid = pasid;
     this.refuses = refuses;
     this.epoch = this.unit.epoch;
-    return Fault.none;
+    return NO_FAULT;
   }
 
   /** Counts and charges the structure reads since `before`. */
@@ -457,7 +504,7 @@ export class Requester implements Upstream {
     const { unit, counters } = this;
     counters[translations]!++;
     this.ns += unit.lookupCost;
-    if (access & DmaAccess.ats) {
+    if (access & ATS) {
       counters[atsRequests]!++;
       this.ns += unit.atsCost;
     }
@@ -473,7 +520,7 @@ export class Requester implements Upstream {
     const { unit, counters } = this;
     counters[translations]!++;
     this.ns += unit.lookupCost;
-    if (access & DmaAccess.ats) {
+    if (access & ATS) {
       counters[atsRequests]!++;
       this.ns += unit.atsCost;
     }
@@ -486,7 +533,7 @@ export class Requester implements Upstream {
   /** Gives out memory: at most `length` bytes from `offset` of a frame, less where the region or the interrupt range ends it. */
   private fill(frame: number, offset: number, length: number, out: Extent): number {
     let { region } = this;
-    if ((frame - region.firstFrame) >>> 0 >= region.frames) {
+    if (region === undefined || (frame - region.firstFrame) >>> 0 >= region.frames) {
       const found = this.unit.map.regionOf(frame);
       if (found === undefined || found.kind !== 'ram') return TlpStatus.unsupportedRequest;
       this.region = region = found;
@@ -500,7 +547,7 @@ export class Requester implements Upstream {
     out.offset = (frame - start) * 4096 + offset;
     out.length = length;
     out.ns = this.ns;
-    return TlpStatus.success;
+    return success;
   }
 
   private within(frame: number, offset: number, length: number, end: number): number {
@@ -510,10 +557,10 @@ export class Requester implements Upstream {
 
   /** A request without PASID to 0xFEEx_xxxx: an interrupt message when it is a dword write, an error otherwise. */
   private interruptRange(access: number, lo: number, max: number, out: Extent): number {
-    if (!(access & DmaAccess.write) || access & DmaAccess.ats || lo & 3 || max < 4) {
+    if (!(access & WRITE) || access & ATS || lo & 3 || max < 4) {
       this.faultDisable = this.unit.front.translationEnabled ? 0 : 1;
       this.pasid = UNSELECTED;
-      return this.refuse(Fault.interruptRange, access, NO_PASID, 0, lo);
+      return this.refuse(Fault.interruptRange, access, WITHOUT, 0, lo);
     }
     this.messageAddress = lo;
     out.view = this.messageBytes;
@@ -521,7 +568,7 @@ export class Requester implements Upstream {
     out.offset = 0;
     out.length = 4;
     out.ns = 0;
-    return TlpStatus.success;
+    return success;
   }
 
   private refuse(fault: number, access: number, pasid: number, hi: number, lo: number): number {
@@ -530,7 +577,7 @@ export class Requester implements Upstream {
       this.counters[UnitCounter.faults]!++;
       return TlpStatus.unsupportedRequest;
     }
-    const named = unit.front.structures.legacy ? (legacyReasons[fault]?.[access & DmaAccess.write ? 1 : 0] ?? fault) : fault;
+    const named = unit.front.structures.legacy ? (legacyReasons[fault]?.[access & WRITE ? 1 : 0] ?? fault) : fault;
     return unit.refuse(named, this.faultDisable, this.requesterId, access, pasid, hi, lo);
   }
 }

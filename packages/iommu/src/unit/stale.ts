@@ -9,7 +9,7 @@ import type { PhysicalMap } from '../ports.js';
 import { Fault } from '../spec/faults.js';
 import { ContextEntry, PasidEntry } from '../spec/structures.js';
 import { type AddressSpaces, Context, ContextFlag, Space, SpaceFlag } from './address-spaces.js';
-import { FRAME, type Iotlb } from './iotlb.js';
+import { type Iotlb, Slot } from './iotlb.js';
 import { StructureReader } from './lookup.js';
 import type { Resolved } from './options.js';
 
@@ -315,7 +315,7 @@ const indexOf = (page: number, level: number): number => Math.floor(page / 512 *
 const hpaOf = (frame: number): bigint => BigInt(frame) * 4096n;
 /** 4 KiB pages of an IOTLB entry less one, by the size class in its tag. */
 const WITHIN = [0, 0, 0x1ff, 0x3_ffff];
-const pageFrame = (iotlb: Iotlb, at: number, lo: number): number => iotlb.data[at + FRAME]! + ((lo >>> 12) & WITHIN[iotlb.data[at]! & 3]!);
+const pageFrame = (iotlb: Iotlb, at: number, lo: number): number => iotlb.data[at + Slot.frame]! + ((lo >>> 12) & WITHIN[iotlb.data[at]! & 3]!);
 
 const viewOf = (pasid: Uint32Array): SpaceView => ({
   kind: entry.type(pasid, 0),

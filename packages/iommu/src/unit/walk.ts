@@ -34,9 +34,13 @@ const {
   secondStageRootAccess,
   writeRefused,
 } = Fault;
+// Copies: V8 folds constants of a module itself into the code, and loads those that it imports.
+const { write: WRITES, privileged: PRIVILEGED, execute: EXECUTES } = DmaAccess;
+const { read, supervisorWrite, execute, user, dirty: DIRTY, nested: NESTED } = Right;
 // The entries' bits, as the loops test them: SecondStageEntry and PageEntry of the layouts.
 const PRESENT = 1;
 const WRITE = 2;
+const READ_WRITE = 3;
 const USER = 4;
 const FS_ACCESSED = 0x20;
 const FS_DIRTY = 0x40;
@@ -59,10 +63,6 @@ const SHIFT = Int32Array.of(0, 12, 21, 30);
 const lower = (lo: number): number => (lo >>> 12) & 0x3_ffff;
 /** Bits 61:30 of an address: the indices of levels 5 (bits 26:18 here), 4 and 3. */
 const upper = (hi: number, lo: number): number => (hi << 2) | (lo >>> 30);
-/** Index into the table of a level, from the two halves. */
-const index = (level: number, up: number, low: number): number =>
-  level === 1 ? low & 511 : level === 2 ? low >>> 9 : level === 3 ? up & 511 : level === 4 ? (up >>> 9) & 511 : (up >>> 18) & 511;
-
 export class Walker {
   // fixed
   private readonly beyond: number;
@@ -88,7 +88,7 @@ export class Walker {
   shift = 12;
   /** Right bits. */
   rights = 0;
-  /** Entries read since the start. */
+  /** Entries read by it. */
   reads = 0;
   private leafWords: Uint32Array;
   private leafAt = 0;
@@ -139,24 +139,32 @@ export class Walker {
 
   /** Second stage alone. Returns a fault reason; on none, `frame`, `shift` and `rights` hold the result. */
   secondStage(hi: number, lo: number, access: number): number {
-    const write = (access & DmaAccess.write) !== 0;
-    const fault = this.second(hi, lo, write ? WRITE : PRESENT);
-    if (fault) return fault;
-    const dirty = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? Right.dirty : 0;
+    this.reads = 0;
+    const write = (access & WRITES) !== 0;
+    const frame = this.second(hi, lo, write ? WRITE : PRESENT);
+    if (frame < 0) return ~frame;
+    this.frame = frame;
+    const dirty = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? DIRTY : 0;
     this.rights |= (this.rights & WRITE) << 1;
-    this.rights |= Right.execute | Right.user | dirty;
+    this.rights |= execute | user | dirty;
     return none;
   }
 
   /** First stage, alone or nested. `access`: DmaAccess bits. */
   firstStage(hi: number, lo: number, access: number): number {
+    this.reads = 0;
     const top = this.firstLevels;
     const sign = top === 4 ? hi >> 15 : hi >> 24;
     if (sign !== 0 && sign !== -1) return notCanonical;
     const { nested, memory } = this;
-    const up = upper(hi, lo);
-    const down = lower(lo);
+    const beyond = nested ? 0 : this.beyond;
     const accessed = FS_ACCESSED | (this.extendedAccessed ? EXTENDED_ACCESSED : 0);
+    // What nearly all entries that point to a table look like.
+    const usual = PRESENT | accessed;
+    const tested = usual | PAGE_SIZE;
+    const down = lower(lo);
+    let indices = upper(hi, lo);
+    let shift = (top - 3) * 9;
     let tableHi = this.firstHi;
     let tableLo = this.firstLo;
     let all = WRITE | USER;
@@ -167,53 +175,65 @@ export class Walker {
     const { structures } = this;
     const caching = structures.size !== 0 && !this.keepsDirty;
     const second = nested ? this.secondFrame : -1;
-    let known = -1;
+    let frame = -1;
     if (caching && structures.find(hi, lo, this.firstHi, this.firstLo, second)) {
       level = 1;
-      known = structures.frame;
+      indices = down;
+      shift = 0;
+      frame = structures.frame;
       all = structures.all;
       noExecute = structures.noExecute;
       tableRights = structures.tableRights;
     }
-    for (; ; level--) {
-      let frame: number;
-      if (known >= 0) frame = known;
-      else if (nested) {
-        const fault = this.second(tableHi, tableLo, PRESENT);
-        if (fault !== none) return tableFault(fault, level === top);
-        frame = this.frame;
-        tableRights = this.rights;
-      } else frame = frameOf(tableHi, tableLo);
-      const base = memory.at(frame);
-      if (base < 0) return level === top ? firstStageRootAccess : firstStageAccess;
-      if (caching && level === 1 && known < 0) structures.keep(hi, lo, this.firstHi, this.firstLo, second, frame, all, noExecute, tableRights);
-      known = -1;
+    for (;;) {
+      let base: number;
+      if (frame >= 0) {
+        base = memory.at(frame);
+        if (base < 0) return firstStageAccess;
+      } else {
+        frame = nested ? this.second(tableHi, tableLo, PRESENT) : frameOf(tableHi, tableLo);
+        if (frame < 0) return tableFault(~frame, level === top);
+        if (nested) tableRights = this.rights;
+        base = memory.at(frame);
+        if (base < 0) return level === top ? firstStageRootAccess : firstStageAccess;
+        if (caching && level === 1) structures.keep(hi, lo, this.firstHi, this.firstLo, second, frame, all, noExecute, tableRights);
+      }
+      frame = -1;
       const { words } = memory;
-      const at = base + (index(level, up, down) << 1);
+      const at = base + (((indices >>> shift) & 511) << 1);
       const low = words[at]! | 0;
       const high = words[at + 1]! | 0;
       this.reads++;
-      if (!(low & PRESENT)) return firstStageNotPresent;
-      const leaf = level === 1 || (low & PAGE_SIZE) !== 0;
-      if ((leaf && low & this.firstLeaf[level]!) || (!nested && high & this.beyond)) return firstStageReserved;
       all &= low;
       noExecute |= high >>> 31;
-      let set = accessed;
-      if (leaf) {
-        const fault = this.refused(all, noExecute, access);
-        if (fault !== none) return fault;
-        if (access & DmaAccess.write) set |= FS_DIRTY;
-      }
-      if ((low & set) !== set) {
-        if (!(tableRights & WRITE)) return nestedTableWrite;
-        words[at] = low | set;
-        if (nested && this.keepsDirty) this.leafWords[this.leafAt]! |= SS_DIRTY;
-      }
       tableHi = high & 0xf_ffff;
       tableLo = low & ~0xfff;
-      if (!leaf) continue;
-      const rights = (all & USER ? Right.user : 0) | (noExecute ? 0 : Right.execute) | ((low | set) & FS_DIRTY ? Right.dirty : 0);
-      return this.finish(lo, tableHi, tableLo, level, all & WRITE, rights, access);
+      if (level === 1 || (low & tested) !== usual || high & beyond) {
+        if (!(low & PRESENT)) return firstStageNotPresent;
+        const leaf = level === 1 || (low & PAGE_SIZE) !== 0;
+        if ((leaf && low & this.firstLeaf[level]!) || high & beyond) return firstStageReserved;
+        let set = accessed;
+        if (leaf) {
+          const fault = this.refused(all, noExecute, access);
+          if (fault !== none) return fault;
+          if (access & WRITES) set |= FS_DIRTY;
+        }
+        if ((low & set) !== set) {
+          if (!(tableRights & WRITE)) return nestedTableWrite;
+          words[at] = low | set;
+          if (nested && this.keepsDirty) this.leafWords[this.leafAt]! |= SS_DIRTY;
+        }
+        if (leaf) {
+          const rights = (all & USER ? user : 0) | (noExecute ? 0 : execute) | ((low | set) & FS_DIRTY ? DIRTY : 0);
+          return this.finish(lo, tableHi, tableLo, level, all & WRITE, rights, access);
+        }
+      }
+      level--;
+      shift -= 9;
+      if (level === 2) {
+        indices = down;
+        shift = 9;
+      }
     }
   }
 
@@ -226,75 +246,86 @@ export class Walker {
     if (!this.nested) {
       this.frame = frameOf(outHi, pageLo);
       this.shift = shift;
-      this.rights = rights | Right.read | write | Right.supervisorWrite;
+      this.rights = rights | read | write | supervisorWrite;
       return none;
     }
-    const fault = this.second(outHi, pageLo, access & DmaAccess.write ? WRITE : PRESENT);
-    if (fault) return fault;
-    const kept = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? -1 : ~Right.dirty;
+    const frame = this.second(outHi, pageLo, access & WRITES ? WRITE : PRESENT);
+    if (frame < 0) return ~frame;
+    this.frame = frame;
+    const kept = !this.keepsDirty || this.leafWords[this.leafAt]! & SS_DIRTY ? -1 : ~DIRTY;
     const second = this.rights;
-    this.rights = (rights & kept) | (second & Right.read) | (second & write) | ((second & WRITE) << 1) | Right.nested;
+    this.rights = (rights & kept) | (second & read) | (second & write) | ((second & WRITE) << 1) | NESTED;
     if (shift < this.shift) this.shift = shift;
     return none;
   }
 
   /** The leaf's verdict on a request. Rights are those of all levels together. */
   private refused(all: number, noExecute: number, access: number): number {
-    const supervisor = (access & DmaAccess.privileged) !== 0;
+    const supervisor = (access & PRIVILEGED) !== 0;
     if (!supervisor && !(all & USER)) return notUser;
-    if (access & DmaAccess.execute && noExecute) return notExecutable;
-    if (access & DmaAccess.write && !(all & WRITE) && (!supervisor || this.writeProtect)) return writeRefused;
+    if (access & EXECUTES && noExecute) return notExecutable;
+    if (access & WRITES && !(all & WRITE) && (!supervisor || this.writeProtect)) return writeRefused;
     return none;
   }
 
-  /** One walk of the second stage. `need`: 1 read, 2 write. Leaves frame, shift, rights (R and W bits), and with A/D where the leaf lies. */
+  /**
+   * One walk of the second stage. `need`: 1 read, 2 write. The frame of the 4 KiB page, or the complement of a fault reason; leaves shift,
+   * rights (R and W bits), and with A/D where the leaf lies.
+   */
   private second(hi: number, lo: number, need: number): number {
     const top = this.secondLevels;
-    if ((top === 4 ? hi >>> 16 : top === 3 ? hi >>> 7 : hi >>> 25) !== 0) return beyondGuestWidth;
+    if ((top === 4 ? hi >>> 16 : top === 3 ? hi >>> 7 : hi >>> 25) !== 0) return ~beyondGuestWidth;
     const { keepsDirty, secondReserved, memory } = this;
-    const up = upper(hi, lo);
+    // What nearly all entries that point to a table look like.
+    const usual = keepsDirty ? READ_WRITE | SS_ACCESSED : READ_WRITE;
+    const tested = usual | PAGE_SIZE | SNOOP;
     const down = lower(lo);
+    let indices = upper(hi, lo);
+    let shift = (top - 3) * 9;
     let frame = this.secondFrame;
-    let rights = 3;
+    let rights = READ_WRITE;
     let level = top;
     for (;;) {
-      // Within one region, nothing is called between the steps.
-      const { firstFrame, frames } = memory.region;
-      const { words } = memory;
-      while ((frame - firstFrame) >>> 0 < frames) {
-        const at = ((frame - firstFrame) << 10) + (index(level, up, down) << 1);
-        const low = words[at]! | 0;
-        const high = words[at + 1]! | 0;
-        rights &= low;
-        frame = (high << 20) | (low >>> 12);
-        let fault: number = none;
-        if (rights === 0) fault = secondStageNoRight;
-        else if (high & secondReserved) fault = secondStageReserved;
-        else if (level !== 1 && (low & PAGE_SIZE) === 0) {
-          if (low & SNOOP) fault = secondStageReserved;
-          else {
-            if (keepsDirty && !(low & SS_ACCESSED)) words[at] = low | SS_ACCESSED;
-            level--;
-            continue;
-          }
-        } else if (low & this.secondLeaf[level]!) fault = secondStageReserved;
-        else if (!(rights & need)) fault = need === WRITE ? writeRefused : readRefused;
-        this.reads += top - level + 1;
-        if (fault !== none) return fault;
-        if (keepsDirty) {
-          words[at] = low | SS_ACCESSED | (need === WRITE ? SS_DIRTY : 0);
-          this.leafWords = words;
-          this.leafAt = at;
-        }
-        const within = WITHIN[level]!;
-        this.frame = (frame & ~within) | (down & within);
-        this.shift = SHIFT[level]!;
-        this.rights = rights;
-        return none;
-      }
       if (memory.at(frame) < 0) {
         this.reads += top - level;
-        return level === top ? secondStageRootAccess : secondStageAccess;
+        return ~(level === top ? secondStageRootAccess : secondStageAccess);
+      }
+      // Within one region, nothing is called between the steps.
+      const { firstFrame, frames } = memory.region!;
+      const { words } = memory;
+      while ((frame - firstFrame) >>> 0 < frames) {
+        const at = ((frame - firstFrame) << 10) + (((indices >>> shift) & 511) << 1);
+        const low = words[at]! | 0;
+        const high = words[at + 1]! | 0;
+        frame = (high << 20) | (low >>> 12);
+        if (level === 1 || (low & tested) !== usual || high & secondReserved) {
+          rights &= low;
+          const table = level !== 1 && (low & PAGE_SIZE) === 0;
+          let fault: number = none;
+          if (rights === 0) fault = secondStageNoRight;
+          else if (high & secondReserved || low & (table ? SNOOP : this.secondLeaf[level]!)) fault = secondStageReserved;
+          else if (!table && !(rights & need)) fault = need === WRITE ? writeRefused : readRefused;
+          if (!table || fault !== none) {
+            this.reads += top - level + 1;
+            if (fault !== none) return ~fault;
+            if (keepsDirty) {
+              words[at] = low | SS_ACCESSED | (need === WRITE ? SS_DIRTY : 0);
+              this.leafWords = words;
+              this.leafAt = at;
+            }
+            this.shift = SHIFT[level]!;
+            this.rights = rights;
+            const within = WITHIN[level]!;
+            return (frame & ~within) | (down & within);
+          }
+          if (keepsDirty && !(low & SS_ACCESSED)) words[at] = low | SS_ACCESSED;
+        }
+        level--;
+        shift -= 9;
+        if (level === 2) {
+          indices = down;
+          shift = 9;
+        }
       }
     }
   }
