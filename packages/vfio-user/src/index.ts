@@ -11,7 +11,7 @@ export { type Decoded, decode, describe } from './decode.js';
 export { DmaSpace } from './dma.js';
 export { ConnectionLostError, VfioUserError } from './errors.js';
 export type { ClientMemory, ClientRegion, SmallWrite } from './exchanges.js';
-export { NativeMissingError } from './native.js';
+export { NativeMissingError, native, Signals } from './native.js';
 export { NetServer } from './net.js';
 export { NetClient } from './net-client.js';
 export type { PeerName } from './peers.js';

@@ -72,34 +72,40 @@ export class Description {
 
 /** Descriptors of one task. */
 export class FileTable {
-  private readonly slots: (Description | undefined)[] = [];
+  private readonly descriptors = new Map<number, Description>();
   private readonly limit: number;
-  constructor(limit: number) {
+  private readonly first: number;
+  /** At most `limit` descriptors, numbered from `first`. */
+  constructor(limit: number, first = 0) {
     this.limit = limit;
+    this.first = first;
   }
   get(fd: number): Description | undefined {
-    return this.slots[fd];
+    return this.descriptors.get(fd);
   }
   /** The lowest free descriptor, or -EMFILE; the table takes over the caller's reference when it succeeds. */
   add(description: Description): number {
-    let fd = 0;
-    while (this.slots[fd]) fd++;
-    if (fd >= this.limit) return -Errno.EMFILE;
-    this.slots[fd] = description;
+    let fd = this.first;
+    while (this.descriptors.has(fd)) fd++;
+    if (fd >= this.first + this.limit) return -Errno.EMFILE;
+    this.descriptors.set(fd, description);
     return fd;
   }
+  /** As `add`, under a free number of the caller's choice, wherever it is. */
+  put(fd: number, description: Description): void {
+    this.descriptors.set(fd, description);
+  }
   remove(fd: number): Description | undefined {
-    const description = this.slots[fd];
-    if (description) this.slots[fd] = undefined;
+    const description = this.get(fd);
+    this.descriptors.delete(fd);
     return description;
   }
   copy(): FileTable {
-    const copy = new FileTable(this.limit);
-    for (const [fd, description] of this.slots.entries()) copy.slots[fd] = description?.hold();
+    const copy = new FileTable(this.limit, this.first);
+    for (const [fd, description] of this.descriptors) copy.put(fd, description.hold());
     return copy;
   }
   closeAll(): void {
-    for (let fd = 0; fd < this.slots.length; fd++) this.remove(fd)?.put();
-    this.slots.length = 0;
+    for (const fd of [...this.descriptors.keys()].sort((a, b) => a - b)) this.remove(fd)?.put();
   }
 }

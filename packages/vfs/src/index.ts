@@ -6,7 +6,7 @@ export { EventFd } from './eventfd.js';
 export type { CharDevice, OpenFile, Task } from './files.js';
 export type { Guest, IoctlCount, KernelOptions } from './kernel.js';
 export { Kernel } from './kernel.js';
-export type { Backing, Clock, Context, Exit, MemoryFile, Mm, MmuNotifier, Processor, Trace, VmArea } from './ports.js';
+export type { Backing, Clock, Context, Exit, MemoryFile, Mm, MmuNotifier, Outside, Processor, Trace, VmArea } from './ports.js';
 export type { Scheduled, ScheduledTask } from './schedule.js';
 export { schedule } from './schedule.js';
 export type { KernelCosts } from './spec.js';

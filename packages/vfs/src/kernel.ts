@@ -5,11 +5,17 @@
 import { Event } from '@siov/layout/events';
 import { Errno, PENDING } from '@siov/layout/uapi';
 import { type CharDevice, FileTable, type OpenFile } from './files.js';
-import type { Clock, Exit, MemoryFile, Mm, Processor, Trace } from './ports.js';
+import type { Clock, Exit, MemoryFile, Mm, Outside, Processor, Trace } from './ports.js';
 import { schedule } from './schedule.js';
 import { ACCESS_MODE, Counter, type KernelCosts, Syscall } from './spec.js';
 import { Sysfs } from './sysfs.js';
 import { type Program, UserTask } from './task.js';
+
+/**
+ * Where numbers begin under which a process from outside has files that are kept for it: no descriptor of a real process comes so far. Those
+ * that it is given keep the number that they have there.
+ */
+const OUTSIDE_FIRST = 2 ** 30;
 
 /** What makes a kernel a guest; the VMM may change it while it runs. */
 export interface Guest {
@@ -90,10 +96,10 @@ export class Kernel {
   }
 
   /** A new process. One that lives outside of the simulation brings its memory, and the number that it has there (RangeError: that one lives). */
-  spawn(program: Program, name = 'program', outside?: { readonly mm: Mm; readonly pid: number }): UserTask {
+  spawn(program: Program, name = 'program', outside?: Outside<OpenFile>): UserTask {
     if (!outside) return this.adopt(program, name, this.options.newMm(), new FileTable(this.maxFiles));
     if (this.task(outside.pid)) throw new RangeError(`pid: process ${outside.pid} lives`);
-    return this.adopt(program, name, outside.mm, new FileTable(this.maxFiles), outside.pid);
+    return this.adopt(program, name, outside.mm, new FileTable(this.maxFiles, OUTSIDE_FIRST), outside);
   }
 
   task(pid: number): UserTask | undefined {
@@ -158,9 +164,9 @@ export class Kernel {
     this.clock.after(ns, this.timer, task.pid);
   }
 
-  adopt(program: Program, name: string, mm: Mm, files: FileTable, pid?: number): UserTask {
-    while (pid === undefined && this.task(this.nextPid)) this.nextPid++;
-    const task = new UserTask(this, pid ?? this.nextPid++, name, program, mm, files);
+  adopt(program: Program, name: string, mm: Mm, files: FileTable, outside?: Outside<OpenFile>): UserTask {
+    while (!outside && this.task(this.nextPid)) this.nextPid++;
+    const task = new UserTask(this, outside?.pid ?? this.nextPid++, name, program, mm, files, outside);
     this.tasks.push(task);
     return task;
   }

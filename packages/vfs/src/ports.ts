@@ -80,6 +80,18 @@ export interface MmuNotifier {
   release(): void;
 }
 
+/** A process that lives outside of the simulation: its memory, its number, and the descriptors that it has there. */
+export interface Outside<File> {
+  readonly mm: Mm;
+  readonly pid: number;
+  /** The file behind a descriptor of the real process; undefined: it has none of that number. */
+  file(fd: number): File | undefined;
+  /** A number that a new descriptor of the real process can have, none of those for which `taken` holds, or -EMFILE. */
+  newNumber(taken: (fd: number) => boolean): number;
+  /** The simulated kernel gave the process a file: it stands under this number in the task's table, and must in the real process. */
+  installed(fd: number): void;
+}
+
 /** A process's mm. Addresses in bytes; answers are values or -errno. */
 export interface Mm {
   readonly rootFrame: number;

@@ -8,7 +8,7 @@ import { EventFd } from './eventfd.js';
 import { Description, type FileTable, type OpenFile, type Task } from './files.js';
 import type { Kernel } from './kernel.js';
 import { MemoryFd } from './memory-file.js';
-import type { Context, Exit, Mm, Processor } from './ports.js';
+import type { Context, Exit, Mm, Outside, Processor } from './ports.js';
 import { EventFdFlag, MAX_RW_COUNT, PATH_MAX, Syscall } from './spec.js';
 
 /** What a program wants next: run again, park until woken or until an event happened, or end with code 0. */
@@ -75,15 +75,17 @@ export class UserTask implements Task {
   running = false;
   private readonly cpu: Processor;
   private readonly files: FileTable;
+  private readonly outside: Outside<OpenFile> | undefined;
   private pollDeadline = -1;
 
-  constructor(kernel: Kernel, pid: number, name: string, program: Program, mm: Mm, files: FileTable) {
+  constructor(kernel: Kernel, pid: number, name: string, program: Program, mm: Mm, files: FileTable, outside?: Outside<OpenFile>) {
     this.kernel = kernel;
     this.pid = pid;
     this.name = name;
     this.program = program;
     this.mm = mm;
     this.files = files;
+    this.outside = outside;
     this.cpu = kernel.cpu;
     this.context = new TaskContext(mm, kernel);
   }
@@ -97,10 +99,19 @@ export class UserTask implements Task {
     return this.mm.write(address, bytes);
   }
   install(file: OpenFile): number {
-    return this.exited ? -Errno.ESRCH : this.files.add(new Description(file, Open.RDWR));
+    const { files, outside } = this;
+    if (this.exited) return -Errno.ESRCH;
+    const description = new Description(file, Open.RDWR);
+    if (!outside) return files.add(description);
+    const fd = outside.newNumber((n) => files.get(n) !== undefined);
+    if (fd < 0) return fd;
+    files.put(fd, description);
+    outside.installed(fd);
+    return fd;
   }
+  /** A descriptor of the program's own: of a process outside it is the number that the program knows, not the one of the simulated table. */
   file(fd: number): OpenFile | undefined {
-    return this.files.get(fd)?.file;
+    return this.outside ? this.outside.file(fd) : this.files.get(fd)?.file;
   }
   /** Another process gets a descriptor of the same open file: what SCM_RIGHTS of unix(7) does. Its number there, or -errno. */
   passFile(fd: number, to: UserTask): number {
@@ -200,7 +211,7 @@ export class UserTask implements Task {
   }
 
   write(fd: number, address: number, length: number): number {
-    this.enter(Syscall.write, this.file(fd)?.writeCost);
+    this.enter(Syscall.write, this.files.get(fd)?.file.writeCost);
     return this.leave(Syscall.write, fd, lo(length), this.transfer(fd, address, length, -1, true));
   }
 
@@ -415,7 +426,7 @@ export class UserTask implements Task {
   }
 
   private readiness(fd: number, events: number): number {
-    const file = this.file(fd);
+    const file = this.files.get(fd)?.file;
     if (!file) return Poll.NVAL;
     return (file.poll ? file.poll(this) : Poll.IN | Poll.OUT) & (events | Poll.ERR | Poll.HUP);
   }

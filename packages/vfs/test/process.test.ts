@@ -247,15 +247,48 @@ test('instructions on two words reach the same memory as system calls', () => {
   expect(task.byteView[byte]).toBe(7);
 });
 
+/** What a process outside has, when nothing of its own descriptors matters. */
+const door = { file: () => undefined, newNumber: () => -E.EMFILE, installed() {} };
 test('a process outside of the simulation brings its memory and its number; nobody else gets that while it lives', () => {
   const { kernel, newMm } = machine();
   const mm = newMm();
-  const outside = kernel.spawn({ step: () => 'wait' }, 'outside', { mm, pid: 2 });
+  const outside = kernel.spawn({ step: () => 'wait' }, 'outside', { ...door, mm, pid: 2 });
   expect([outside.pid, outside.mm === mm, kernel.task(2) === outside]).toEqual([2, true, true]);
   expect([kernel.spawn({ step: () => 'wait' }).pid, kernel.spawn({ step: () => 'wait' }).pid]).toEqual([1, 3]);
-  expect(() => kernel.spawn({ step: () => 'wait' }, 'again', { mm: newMm(), pid: 2 })).toThrow(/pid/);
+  expect(() => kernel.spawn({ step: () => 'wait' }, 'again', { ...door, mm: newMm(), pid: 2 })).toThrow(/pid/);
   outside.end(0, undefined);
-  expect(kernel.spawn({ step: () => 'wait' }, 'again', { mm: newMm(), pid: 2 }).pid).toBe(2);
+  expect(kernel.spawn({ step: () => 'wait' }, 'again', { ...door, mm: newMm(), pid: 2 }).pid).toBe(2);
+});
+
+test("a process outside of the simulation: drivers see descriptors by the process's own numbers, and files that they give get one of those", () => {
+  const { kernel, newMm } = machine();
+  const own = { name: 'of the real process' } as OpenFile;
+  const given: number[] = [];
+  let closed = 0;
+  const seen: (OpenFile | undefined)[] = [];
+  kernel.register('/dev/x', {
+    open: () => ({
+      // Looks at a descriptor, or gives one.
+      ioctl: (task, number, argument) => (number === 1 ? Number(seen.push(task.file(argument)) && 0) : task.install({ close: () => void closed++ })),
+    }),
+  });
+  const task = kernel.spawn({ step: () => 'wait' }, 'outside', {
+    mm: newMm(),
+    pid: 7,
+    file: (fd) => (fd === 3 ? own : undefined),
+    newNumber: (taken) => [600, 601].find((fd) => !taken(fd)) ?? -E.EMFILE,
+    installed: (fd) => void given.push(fd),
+  });
+  const fd = task.open('/dev/x', 2);
+  // No number of a real descriptor.
+  expect(fd).toBeGreaterThanOrEqual(2 ** 30);
+  expect([task.ioctl(fd, 1, 3), task.ioctl(fd, 1, fd), task.ioctl(fd, 1, 600)]).toEqual([0, 0, 0]);
+  expect(seen).toEqual([own, undefined, undefined]);
+  expect([task.ioctl(fd, 2, 0), task.ioctl(fd, 2, 0), task.ioctl(fd, 2, 0)]).toEqual([600, 601, -E.EMFILE]);
+  expect(given).toEqual([600, 601]);
+  expect([task.close(600), closed, task.ioctl(fd, 2, 0)]).toEqual([0, 1, 600]);
+  task.end(0, undefined);
+  expect(closed).toBe(3);
 });
 
 test('unix(7), SCM_RIGHTS: a descriptor that another process got keeps the file open', () => {

@@ -37,7 +37,13 @@ EXPORT int ioctl3(int fd, unsigned long number, uint64_t argument) __asm__("ioct
 int ioctl3(int fd, unsigned long number, uint64_t argument)
 {
 	struct handle file;
-	return is_handle(fd, &file) ? (int)answer(simple(SIOV_IOCTL, file.id, number, argument, 0)) : REAL(ioctl)(fd, number, argument);
+	struct siov_reply reply = {0};
+	if (!is_handle(fd, &file))
+		return REAL(ioctl)(fd, number, argument);
+	long result = request((struct siov_request){.op = SIOV_IOCTL, .file = file.id, .args = {number, argument}}, NULL, &reply);
+	/* Files that ioctls give are closed at exec, as the kernel's. */
+	long made = result < 0 || !reply.args[0] ? 0 : new_handle((struct handle){.id = reply.args[0], .kind = 'f'}, O_CLOEXEC, (long)reply.args[1]);
+	return (int)answer(made < 0 ? made : result);
 }
 
 /* A device's pages cannot be reached: every access traps. */

@@ -6,7 +6,6 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-static const char *const opaque[] = SIOV_OPAQUE;
 static int inside; /* a directory of the overlay may be the current one, or open */
 
 static int below(const char *path, const char *folder, size_t n)
@@ -63,8 +62,8 @@ static const char *overlay(long at, const char *path, char *out)
 	}
 	if (!below(plain, "/sys", 4) && !below(plain, "/dev", 4))
 		return path;
-	for (const char *const *folder = opaque; *folder; folder++)
-		if (below(plain, *folder, strlen(*folder)))
+	for (const char *folder = opaque; *folder; folder += strlen(folder) + 1)
+		if (below(plain, folder, strlen(folder)))
 			return inside = 1, out;
 	struct stat ours, theirs;
 	int found = SYS(newfstatat, AT_FDCWD, out, &ours, AT_SYMLINK_NOFOLLOW) == 0;
@@ -109,7 +108,7 @@ static int opened(int at, const char *path, int flags, mode_t mode)
 		struct siov_reply reply = {0};
 		struct siov_request open = {.op = SIOV_OPEN, .bytes = (uint32_t)strlen(name), .args = {(uint64_t)flags}};
 		long id = request(open, name, &reply);
-		return (int)answer(id < 0 ? id : new_handle(&reply, id, flags));
+		return (int)answer(id < 0 ? id : new_handle((struct handle){(uint64_t)id, reply.args[1], (char)reply.args[0]}, flags, -1));
 	}
 	if (to != path)
 		flags &= ~(O_CREAT | O_EXCL | O_TRUNC);
@@ -173,9 +172,9 @@ static int status(int at, const char *path, struct stat *st, int flags)
 	else if (result == 0 && path && !*path && S_ISSOCK(st->st_mode))
 		is_handle(at, &file);
 	if (file.kind) {
-		st->st_mode = file.kind == 'c' ? S_IFCHR | (S_ISREG(st->st_mode) ? st->st_mode & 07777 : 0666) : S_IFREG | 0644;
+		st->st_mode = file.kind == 'f' ? 0600 : file.kind == 'c' ? S_IFCHR | (S_ISREG(st->st_mode) ? st->st_mode & 07777 : 0666) : S_IFREG | 0644;
 		st->st_rdev = file.rdev;
-		st->st_size = file.kind == 'c' ? 0 : 4096;
+		st->st_size = file.kind == 'a' ? 4096 : 0;
 		st->st_blocks = 0;
 	}
 	return (int)answer(result);

@@ -8,7 +8,7 @@
 
 struct space *space;
 int ready, handles, last_socket = -1;
-char root[PATH_MAX];
+char root[PATH_MAX], opaque[1024];
 size_t root_length;
 static const char *token = ""; /* what abstract names begin with: the folder's own name */
 
@@ -27,6 +27,11 @@ __attribute__((constructor)) static void begin(void)
 		return;
 	root_length = strlen(strcpy(root, folder));
 	token = strrchr(root, '/') + 1;
+	char list[100];
+	snprintf(list, sizeof list, "%s/opaque", root);
+	long file = SYS(open, list, O_RDONLY | O_CLOEXEC);
+	SYS(read, file, opaque, sizeof opaque - 2);
+	SYS(close, file);
 	long page = SYS(mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (page < 0 && page > -4096)
 		return;
@@ -141,19 +146,26 @@ int is_handle(int fd, struct handle *out)
 	return sscanf(name.sun_path + 1 + n, "/%llx/%c%llx", &found.id, &found.kind, &found.rdev) == 3 && (!out || (*out = found, 1));
 }
 
-long new_handle(const struct siov_reply *file, long id, int flags)
+/* Makes a handle, at a number if that is not negative: there or nowhere. */
+long new_handle(struct handle file, int flags, long number)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	int type = SOCK_STREAM | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0);
-	int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "%s/%lx/%c%llx", token, id, (char)file->args[0], (unsigned long long)file->args[1]);
+	int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "%s/%llx/%c%llx", token, file.id, file.kind, file.rdev);
 	long fd = SYS(socket, AF_UNIX, type);
 	if (fd >= 0)
 		SYS(bind, fd, &name, offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 	fd = reached(fd, "files");
-	if (fd >= 0)
-		handles = 1;
-	else
-		simple(SIOV_SYNC, (uint64_t)id, 0, 0, 0);
+	if (fd >= 0 && number >= 0) {
+		long there = SYS(fcntl, fd, F_DUPFD_CLOEXEC, number);
+		SYS(close, fd);
+		if (there >= 0 && there != number)
+			SYS(close, there);
+		fd = there == number ? number : -EMFILE;
+	}
+	handles |= fd >= 0;
+	if (fd < 0)
+		simple(SIOV_SYNC, file.id, 0, 0, 0);
 	return fd;
 }
 

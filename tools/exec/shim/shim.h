@@ -60,6 +60,7 @@ extern struct space *space;
 extern int ready;	/* the overlay is there */
 extern int handles;	/* this process may have handles */
 extern int last_socket; /* of the connection: a program does not close it, a child does */
+extern char opaque[];	/* directories that are the overlay's alone, each with a 0 at its end */
 extern char root[];	/* the overlay's folder */
 extern size_t root_length;
 
@@ -67,6 +68,6 @@ void start_traps(void);
 long request(struct siov_request request, const void *payload, struct siov_reply *reply);
 long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c);
 int is_handle(int fd, struct handle *out);
-long new_handle(const struct siov_reply *file, long id, int flags);
+long new_handle(struct handle file, int flags, long number);
 int post(uint32_t kind, uintptr_t address, const void *data);
 struct siov_region *region_of(uintptr_t address, size_t length);

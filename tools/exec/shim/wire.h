@@ -7,18 +7,16 @@
 #define SIOV_EXEC_WIRE_H
 #include <stdint.h>
 
-#define SIOV_VERSION 2
+#define SIOV_VERSION 3
 #define SIOV_SLOTS 256
 #define SIOV_REGIONS 64
 #define SIOV_PAYLOAD 4096 /* of one request, at most: a path */
-/* Directories that are ours alone. */
-#define SIOV_OPAQUE {"/sys/bus/dsa", "/dev/dsa", "/dev/iax", 0}
 
 enum siov_op {
 	SIOV_HELLO = 1, /* args: version; reply: result is the server's pid, arg 0 its descriptor of the ring's memory */
-	SIOV_OPEN,	/* payload: path; args: flags; reply: file id, kind ('c' or 'a'), rdev */
+	SIOV_OPEN,	/* payload: path; args: flags; reply: file id, kind ('c': a device, 'a': an attribute), rdev */
 	SIOV_SYNC,	/* answered when everything that this process closed or wrote before has happened; file: forget this one, never connected */
-	SIOV_IOCTL,	/* args: number, argument */
+	SIOV_IOCTL,	/* args: number, argument; reply: arg 0: id of a file that it gave, of kind 'f', or 0; arg 1: the number that it must have */
 	SIOV_MMAP,	/* args: address, length, prot, flags, offset; reply: arg 0: do not inherit */
 	SIOV_MUNMAP,	/* args: address, length */
 	SIOV_READ,	/* args: address, length, offset (all ones: the file's position) */

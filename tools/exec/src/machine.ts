@@ -93,16 +93,3 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
     }
   }
 }
-
-/** Device nodes and their numbers, as stat(2) gives them. */
-export function nodesOf({ host }: Machine): ReadonlyMap<string, number> {
-  const { sysfs } = host.kernel.user;
-  const nodes = new Map<string, number>();
-  for (const path of host.kernel.user.nodes()) {
-    const [, type, queue, device] = /^\/dev\/(dsa|iax)\/(wq(\d+)\.\d+)$/.exec(path) ?? [];
-    if (queue === undefined) continue;
-    const text = (name: string): number => Number(sysfs.read(`/sys/bus/dsa/devices/${name}`));
-    nodes.set(path, (text(`${type}${device}/cdev_major`) << 8) | text(`${queue}/cdev_minor`));
-  }
-  return nodes;
-}

@@ -42,7 +42,7 @@ const SEAL = { seal: 1, shrink: 2, grow: 4 };
 const EPOLLIN = 1;
 const EINTR = 4;
 const ENOPROTOOPT = 92;
-const Sys = { futex: 202, pidfdSendSignal: 424, pidfdOpen: 434 };
+const Sys = { futex: 202, pidfdSendSignal: 424, pidfdOpen: 434, pidfdGetfd: 438 };
 const FUTEX_WAKE = 1;
 /** linux/fs.h: _IOWR('f', 17, struct procmap_query), since Linux 6.11. */
 const PROCMAP_QUERY = 0xc068_6611;
@@ -87,6 +87,7 @@ export class Native {
       bind: libc.func('int bind(int, uintptr_t, uint)'),
       listen: libc.func('int listen(int, int)'),
       accept4: libc.func('int accept4(int, uintptr_t, uintptr_t, int)'),
+      getsockname: libc.func('int getsockname(int, uintptr_t, uintptr_t)'),
       getsockopt: libc.func('int getsockopt(int, int, int, uintptr_t, uintptr_t)'),
       close: libc.func('int close(int)'),
       recv: libc.func('intptr_t recv(int, uintptr_t, size_t, int)'),
@@ -164,12 +165,22 @@ export class Native {
   }
   /** A connection and the name of its peer ('' without one; an abstract one without its first byte); undefined: there is none. */
   accept(fd: number): { readonly fd: number; readonly name: string } | undefined {
-    const { bytes, address } = this.#arena;
+    const { address } = this.#arena;
     this.#data.setUint32(At.length, 110, true);
     const connection = this.#calls.accept4(fd, address + At.address, address + At.length, SOCK.cloexec | SOCK.nonblock);
     if (connection < 0) return undefined;
-    const length = this.#data.getUint32(At.length, true);
-    return { fd: connection, name: String.fromCharCode(...bytes.subarray(At.address + 3, At.address + Math.max(3, length))) };
+    return { fd: connection, name: this.#name() };
+  }
+  /** The name that a socket has: '' for none, one without its first byte for an abstract one. */
+  nameOf(fd: number): string {
+    const { address } = this.#arena;
+    this.#data.setUint32(At.length, 110, true);
+    return this.#calls.getsockname(fd, address + At.address, address + At.length) < 0 ? '' : this.#name();
+  }
+  #name(): string {
+    if (this.#data.getUint16(At.address, true) !== AF_UNIX) return '';
+    const end = At.address + Math.max(3, this.#data.getUint32(At.length, true));
+    return String.fromCharCode(...this.#arena.bytes.subarray(At.address + 3, end));
   }
   /** Who connected. man 7 unix, SO_PEERCRED. */
   peer(fd: number): { readonly pid: number; readonly uid: number } {
@@ -200,6 +211,10 @@ export class Native {
     const result = this.#answer(this.#calls.getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, address + At.credentials, address + At.length));
     if (result < 0) return result === -ENOPROTOOPT ? this.pidfd(pid) : result;
     return this.#data.getInt32(At.credentials, true);
+  }
+  /** A descriptor of ours for an open file of another process, or -errno. man 2 pidfd_getfd. */
+  descriptorOf(pidfd: number, fd: number): number {
+    return this.#answer(this.#calls.syscall(Sys.pidfdGetfd, pidfd, fd, 0, 0, 0, 0));
   }
   /** Whether the process still has its number. man 2 pidfd_send_signal. */
   lives(pidfd: number): boolean {

@@ -1,5 +1,6 @@
 /** One process (one address space of one) as the server knows it. */
 import type { UserTask } from '@siov/vfs';
+import type { EventFds } from './eventfds.js';
 import type { ForeignMm, MappedRegion } from './foreign.js';
 import type { Injector } from './inject.js';
 import type { Native, SharedMemory } from './native.js';
@@ -8,9 +9,11 @@ import { Region, Ring, SLOTS, Slot, SlotStatus } from './wire.js';
 /** One open file of the simulated kernel. It lives while a handle of it lives anywhere, or a mapping. */
 export interface ServedFile {
   readonly id: number;
-  /** 'c': a device; 'a': an attribute. */
-  readonly kind: 'c' | 'a';
+  /** 'c': a device; 'a': an attribute; 'f': one that an ioctl gave, which has no path. */
+  readonly kind: 'c' | 'a' | 'f';
   readonly path: string;
+  /** Its number as a device, or 0. */
+  readonly rdev: number;
   /** Descriptor in the holder's table. */
   readonly held: number;
   /** The server's end of the handle; undefined: the program has not connected it yet. */
@@ -18,6 +21,8 @@ export interface ServedFile {
   readonly opener: Session;
   /** Descriptors in tables of processes that used it. */
   readonly used: Map<Session, number>;
+  /** Eventfds that it was given. */
+  readonly eventfds: EventFds;
   /** A byte lies in the handle, so that poll(2) sees it. */
   signalled: boolean;
 }
@@ -31,6 +36,8 @@ export class Session {
   readonly pidfd: number;
   readonly mm: ForeignMm;
   readonly task: UserTask;
+  /** Numbers of files that the call which runs now gave the process. */
+  readonly installed: number[];
   /** Faults on demand, as they stand for this one. */
   readonly injector: Injector | undefined;
   /** The ring as words. The program writes it at any time: nothing in it is believed. */
@@ -42,7 +49,7 @@ export class Session {
   /** Position of the next slot to take. */
   #head = 0;
 
-  constructor(native: Native, memory: SharedMemory, who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task' | 'injector'>) {
+  constructor(native: Native, memory: SharedMemory, who: Pick<Session, 'pid' | 'connection' | 'pidfd' | 'mm' | 'task' | 'installed' | 'injector'>) {
     this.#native = native;
     this.#memory = memory;
     this.pid = who.pid;
@@ -50,6 +57,7 @@ export class Session {
     this.pidfd = who.pidfd;
     this.mm = who.mm;
     this.task = who.task;
+    this.installed = who.installed;
     this.injector = who.injector;
     const { bytes } = memory;
     this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);

@@ -19,6 +19,11 @@ import {
 import { dirname, join, relative } from 'node:path';
 import type { Sysfs } from '@siov/vfs';
 
+/** Directories that are ours alone: whatever the machine has there is not seen. */
+const ALWAYS = ['/sys/bus/dsa', '/dev/dsa', '/dev/iax'];
+/** The same where the simulated machine has anything in them when it starts. Otherwise the real ones are seen. */
+const WHERE_OFFERED = ['/sys/class/uacce', '/dev/vfio', '/sys/bus/pci/devices', '/sys/kernel/iommu_groups'];
+
 export class Tree {
   readonly #root: string;
   readonly #sysfs: Sysfs;
@@ -35,6 +40,16 @@ export class Tree {
     this.#sysfs = sysfs;
   }
 
+  /** Which directories are ours alone, for the shim, which reads them once: each with a 0 at its end. */
+  begin(nodes: ReadonlyMap<string, number>): void {
+    const offered = WHERE_OFFERED.filter(
+      (path) => this.#sysfs.list(path).length > 0 || [...nodes.keys()].some((node) => node.startsWith(`${path}/`)),
+    );
+    const opaque = [...ALWAYS, ...offered];
+    for (const path of opaque) mkdirSync(join(this.#root, path), { recursive: true });
+    writeFileSync(join(this.#root, 'opaque'), opaque.map((path) => `${path}\0`).join(''));
+    this.sync(nodes);
+  }
   /** Everything as it is now. `nodes`: paths of device nodes and their numbers. */
   sync(nodes: ReadonlyMap<string, number>): void {
     const seen = new Set<string>();

@@ -40,10 +40,7 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     for (const [field, at] of Object.entries(fields))
       want[field === 'size' ? `sizeof(struct siov_${type})` : `offsetof(struct siov_${type}, ${field})`] = at;
   const lines = Object.keys(want).map((name) => `printf("%zu\\n", (size_t)(${name}));`);
-  writeFileSync(
-    join(folder, 'a.c'),
-    `#include <stddef.h>\n#include <stdio.h>\n#include "wire.h"\nint main(void) { const char *const o[] = SIOV_OPAQUE; for (int i = 0; o[i]; i++) printf("%s ", o[i]); puts(""); ${lines.join('\n')} }\n`,
-  );
+  writeFileSync(join(folder, 'a.c'), `#include <stddef.h>\n#include <stdio.h>\n#include "wire.h"\nint main(void) { ${lines.join('\n')} }\n`);
   const include = fileURLToPath(new URL('../shim', import.meta.url));
   const built = spawnSync('cc', ['-I', include, '-o', join(folder, 'a'), join(folder, 'a.c')], { encoding: 'utf8' });
   if (built.error) {
@@ -51,8 +48,7 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     context.skip();
   }
   expect(built.stderr).toBe('');
-  const [folders, ...got] = spawnSync(join(folder, 'a'), { encoding: 'utf8' }).stdout.trim().split('\n');
+  const got = spawnSync(join(folder, 'a'), { encoding: 'utf8' }).stdout.trim().split('\n');
   rmSync(folder, { recursive: true });
   expect(Object.fromEntries(Object.keys(want).map((name, i) => [name, Number(got[i])]))).toEqual(want);
-  expect(folders!.trim().split(' ')).toEqual(wire.OPAQUE);
 });
