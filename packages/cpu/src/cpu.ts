@@ -249,12 +249,13 @@ export class Cpu {
 
   private miss(context: Context, hi: number, lo: number, access: number, width: number, value: number): boolean {
     this.counters[Counter.tlbMisses]!++;
-    if (hi >>> 15 !== 0) throw new Signal('SIGSEGV', hi, lo, 'not a user address');
+    const { levels = 4 } = context;
+    if (hi >>> (levels === 5 ? 24 : 15) !== 0) throw new Signal('SIGSEGV', hi, lo, 'not a user address');
     const { walker } = this;
     let emulated = false;
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const before = walker.reads;
-      const result = walker.walk(context.rootFrame, context.eptRoot, hi, lo, access);
+      const result = walker.walk(context.rootFrame, context.eptRoot, hi, lo, access, levels);
       this.counters[Counter.walkReads]! += walker.reads - before;
       if (result === Walk.ok) {
         this.keep(context, hi, lo >>> 12, walker.frame, walker.rights);

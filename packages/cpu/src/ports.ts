@@ -27,6 +27,8 @@ export interface Trace {
 export interface Context {
   /** CR3 >>> 12: a guest frame where `eptRoot` is not -1. */
   readonly rootFrame: number;
+  /** Levels of its page tables (default 4). CR4.LA57. */
+  readonly levels?: 4 | 5;
   /** Host frame of the EPT's PML4 table, or -1 outside a guest. */
   readonly eptRoot: number;
   /** IA32_PASID, low word: 19:0 PASID, bit 31 valid. */

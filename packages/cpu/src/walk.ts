@@ -1,6 +1,6 @@
 /**
- * The page walk of the processor: 4-level paging, each guest frame translated by the EPT where there is one. Intel SDM 3A, "4-Level
- * Paging"; 3C, "The Extended Page Table Mechanism (EPT)". Runs on int32 frames and allocates nothing; the answer is left in fields.
+ * The page walk of the processor: 4 or 5 levels, each guest frame translated by the EPT where there is one. Intel SDM 3A, "4-Level
+ * Paging and 5-Level Paging"; 3C, "The Extended Page Table Mechanism (EPT)". Runs on int32 frames and allocates nothing; the answer is left in fields.
  */
 import { DmaAccess } from '@siov/layout/pcie';
 import { EptEntry, entryFrame, PageEntry } from '@siov/layout/x86';
@@ -33,13 +33,13 @@ export class Walker {
     this.memory = memory;
   }
 
-  /** Translates a user access to a canonical address below 2^47. */
-  walk(root: number, eptRoot: number, hi: number, lo: number, access: number): Walk {
+  /** Translates a user access to a canonical address below 2^47, or 2^56 with 5 levels. */
+  walk(root: number, eptRoot: number, hi: number, lo: number, access: number, levels = 4): Walk {
     let table = root;
     let writable = 1;
     let byUser = 1;
     let execute = 1;
-    for (let level = 4; ; level--) {
+    for (let level = levels; ; level--) {
       if (eptRoot >= 0 && (table = this.ept(eptRoot, table, false, true)) < 0) return Walk.eptViolation;
       const region = this.ram(table);
       if (!region) return Walk.pageFault;
@@ -123,4 +123,12 @@ export class Walker {
 }
 
 const indexOf = (level: number, hi: number, lo: number): number =>
-  level === 4 ? (hi >>> 7) & 511 : level === 3 ? ((hi & 0x7f) << 2) | (lo >>> 30) : level === 2 ? (lo >>> 21) & 511 : (lo >>> 12) & 511;
+  level === 5
+    ? (hi >>> 16) & 511
+    : level === 4
+      ? (hi >>> 7) & 511
+      : level === 3
+        ? ((hi & 0x7f) << 2) | (lo >>> 30)
+        : level === 2
+          ? (lo >>> 21) & 511
+          : (lo >>> 12) & 511;

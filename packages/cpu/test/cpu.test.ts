@@ -1,7 +1,7 @@
 import { hi, lo } from '@siov/layout';
 import { Errno } from '@siov/layout/uapi';
 import { PageEntry } from '@siov/layout/x86';
-import type { AddressSpace } from '@siov/memory';
+import { AddressSpace } from '@siov/memory';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Counter, type Mmio, Signal } from '../src/index.js';
@@ -172,6 +172,22 @@ function portal() {
   const enqcmd = (to: number, from: number, by = world.context) => world.cpu.enqcmd(by, hi(to), lo(to), hi(from), lo(from));
   return { ...world, log, region, at, source, fill, movdir, enqcmd };
 }
+
+test('five levels: every index of the top table leads elsewhere, and addresses end at 2^56', () => {
+  const { memory, frames, cpu } = machine();
+  const mm = new AddressSpace({ memory, frames, levels: 5, flush: (root, page, pages) => cpu.flush(root, page, pages) });
+  const context = contextOf(mm, { levels: 5 });
+  const at = [0x1000_0000, 2 ** 47, 2 ** 48, 31 * 2 ** 48 + 4096, 2 ** 53 - 8192];
+  for (const [i, address] of at.entries()) {
+    expect(mm.mmap(address, 4096, RW, ANONYMOUS | FIXED)).toBe(address);
+    cpu.store(context, hi(address), lo(address) + 8, 4, i + 1);
+  }
+  for (const [i, address] of at.entries()) expect(cpu.load(context, hi(address), lo(address) + 8, 4)).toBe(i + 1);
+  expect(() => cpu.load(context, 0x0100_0000, 0, 4)).toThrow('not a user address');
+  expect(() => cpu.load(context, 0x00ff_ffff, 0, 4)).toThrow(Signal);
+  mm.munmap(at[3]!, 4096);
+  expect(() => cpu.load(context, hi(at[3]!), lo(at[3]!), 4)).toThrow(Signal);
+});
 
 test('device registers are read and written through a mapping, with offsets from the region', () => {
   const { log, at, load, store, region, memory } = portal();

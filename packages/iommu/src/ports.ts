@@ -113,6 +113,8 @@ export interface IrqParentHandle {
 /** A process's address space, as SVA needs it. */
 export interface Mm {
   readonly rootFrame: number;
+  /** Of its page tables (default 4). */
+  readonly levels?: 4 | 5;
   /** 0, or -errno. `access`: DmaAccess bits write and execute. */
   handleFault(hi: number, lo: number, access: number): number;
   subscribe(notifier: { invalidate(start: number, end: number): void; release(): void }): () => void;

@@ -55,7 +55,17 @@ const ioc = (direction: number, type: string, number: number, size: number): num
 
 /** asm-generic/mman-common.h, mman.h. */
 export const Prot = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;
-export const MapFlag = { SHARED: 0x01, PRIVATE: 0x02, FIXED: 0x10, ANONYMOUS: 0x20, POPULATE: 0x8000, HUGETLB: 0x40000 } as const;
+export const MapFlag = {
+  SHARED: 0x01,
+  PRIVATE: 0x02,
+  FIXED: 0x10,
+  ANONYMOUS: 0x20,
+  POPULATE: 0x8000,
+  HUGETLB: 0x40000,
+  /** linux/mman.h, with HUGETLB: the page's size as a power of two in bits 31:26. */
+  HUGE_2MB: 21 << 26,
+  HUGE_1GB: 30 << 26,
+} as const;
 /** asm-generic/fcntl.h. */
 export const Open = { RDONLY: 0, WRONLY: 1, RDWR: 2, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 /** asm-generic/poll.h. */

@@ -7,26 +7,32 @@ import { Event } from '@siov/layout/events';
 import { DmaAccess } from '@siov/layout/pcie';
 import { Errno, MapFlag, Prot } from '@siov/layout/uapi';
 import { entryFrame } from '@siov/layout/x86';
-import { Area, AreaList, type AreaOwner, type Backing, FileMapping, SharedPages } from './areas.js';
-import { type Pins, pinsOf } from './pins.js';
+import { Area, AreaList, type AreaOwner, type Backing, FileMapping, orderOfFlags, SharedPages } from './areas.js';
+import { type Order, type Pins, pinsOf } from './pins.js';
 import type { Clock, Frames, MmuNotifier, PhysicalMap, Trace } from './ports.js';
 import { EXECUTE_DISABLE, Low, PageTables } from './tables.js';
 
-/** User addresses end here. Linux, TASK_SIZE. */
+/** User addresses end here with 4 levels, and with 5 for who does not ask for more. Linux, TASK_SIZE and DEFAULT_MAP_WINDOW. */
 export const USER_END = 0x7fff_ffff_f000;
+/** With 5 levels, for who does: the processor's are 2^56, a Number holds whole bytes up to 2^53. */
+export const USER_END_5 = 2 ** 53 - 4096;
 /** The lowest address that mmap gives. Linux, vm.mmap_min_addr. */
 export const USER_START = 0x1_0000;
 /** linux/mman.h. */
 export const Mremap = { MAYMOVE: 1, FIXED: 2 } as const;
 /** Linux, vm.max_map_count. */
 const MAX_AREAS = 65_530;
-const HUGE = 0x20_0000;
+/** Bits of a large page's entry. */
+const largeBit = (order: Order): number => (order ? Low.pageSize : 0);
+/** Level of the entry of a page. */
+const levelOf = (order: Order): number => 1 + order / 9;
 
 export const Counter = { pageFaults: 0, framesMapped: 1, framesFreed: 2, pins: 3, unpins: 4, notifications: 5, flushes: 6 } as const;
 
 /** Integer nanoseconds; all default to 0. */
 export interface MemoryCosts {
   readonly pageFault?: number;
+  /** Of a page of 2 MiB or 1 GiB. */
   readonly hugePageFault?: number;
   /** Per page of 4 KiB. */
   readonly pin?: number;
@@ -35,6 +41,8 @@ export interface MemoryCosts {
 export interface AddressSpaceOptions {
   readonly memory: PhysicalMap;
   readonly frames: Frames;
+  /** Of page tables (default 4). CR4.LA57. */
+  readonly levels?: 4 | 5 | undefined;
   readonly costs?: MemoryCosts | undefined;
   readonly clock?: Clock | undefined;
   readonly trace?: Trace | undefined;
@@ -48,6 +56,8 @@ export class AddressSpace implements AreaOwner {
   readonly counters = new Float64Array(Object.keys(Counter).length);
   /** CR3 >>> 12, or -1 after exit. */
   readonly rootFrame: number;
+  /** Of its page tables. */
+  readonly levels: 4 | 5;
   /** The PASID this address space is bound to, or -1. Whoever binds writes it. Linux, mm_get_enqcmd_pasid. */
   pasid = -1;
   private readonly ports: AddressSpaceOptions;
@@ -58,40 +68,48 @@ export class AddressSpace implements AreaOwner {
   private readonly areas = new AreaList();
   private readonly notifiers = new Set<MmuNotifier>();
   private locked = 0;
+  private readonly userEnd: number;
 
   constructor(ports: AddressSpaceOptions) {
+    const { levels = 4 } = ports;
+    if (levels !== 4 && levels !== 5) throw new RangeError(`levels: 4 or 5, not ${levels}`);
+    this.levels = levels;
+    this.userEnd = levels === 5 ? USER_END_5 : USER_END;
     this.ports = ports;
     this.memory = ports.memory;
     this.frames = ports.frames;
     this.pins = pinsOf(ports.frames);
-    this.tables = new PageTables(ports.memory, ports.frames);
+    this.tables = new PageTables(ports.memory, ports.frames, levels);
     this.rootFrame = this.tables.root;
   }
 
   /**
    * Maps anonymous memory, or what `backing` shows. Returns the address or -errno. Without MAP_FIXED the address is a hint, then the
-   * highest free place. MAP_HUGETLB rounds to 2 MiB pages. MAP_POPULATE answers -ENOMEM where a fault would.
+   * highest free place below 2^47, or with 5 levels and a hint above it, below their end. MAP_HUGETLB rounds to pages of 2 MiB, or 1 GiB with
+   * MAP_HUGE_1GB. A private mapping of a file of memory shows the file's pages until they are written. MAP_POPULATE answers -ENOMEM where a
+   * fault would.
    */
   mmap(address: number, length: number, prot: number, flags: number, backing?: Backing, offset = 0): number {
-    const align = flags & MapFlag.HUGETLB ? HUGE : 4096;
+    const order = orderOfFlags(flags);
+    if (order === undefined) return -Errno.EINVAL;
+    const align = 4096 * 2 ** order;
     if (!whole(address) || !whole(length) || !whole(offset) || offset % 4096 || length === 0) return -Errno.EINVAL;
     if (!(flags & (MapFlag.SHARED | MapFlag.PRIVATE)) || (backing && flags & MapFlag.HUGETLB)) return -Errno.EINVAL;
-    // A copy of its own is not made of a file of memory.
-    if (backing?.shared && !(flags & MapFlag.SHARED)) return -Errno.EINVAL;
     length = Math.ceil(length / align) * align;
-    if (length > USER_END || this.rootFrame < 0 || this.areas.list.length >= MAX_AREAS) return -Errno.ENOMEM;
+    if (length > this.userEnd || this.rootFrame < 0 || this.areas.list.length >= MAX_AREAS) return -Errno.ENOMEM;
     let start: number;
     if (flags & MapFlag.FIXED) {
       start = address;
       if (start % align) return -Errno.EINVAL;
-      if (start + length > USER_END) return -Errno.ENOMEM;
+      if (start + length > this.userEnd) return -Errno.ENOMEM;
       if (start < USER_START) return -Errno.EPERM;
       const refused = this.munmapRange(start, start + length);
       if (refused < 0) return refused;
     } else {
+      const top = address > USER_END ? this.userEnd : USER_END;
       start = Math.ceil(address / align) * align;
-      if (start < USER_START || start + length > USER_END || this.areas.touching(start, start + length).length > 0)
-        start = this.areas.gap(length, align, USER_START, USER_END);
+      if (start < USER_START || start + length > top || this.areas.touching(start, start + length).length > 0)
+        start = this.areas.gap(length, align, USER_START, top);
       if (start < 0) return -Errno.ENOMEM;
     }
     const end = start + length;
@@ -107,7 +125,7 @@ export class AddressSpace implements AreaOwner {
     }
     if (flags & MapFlag.POPULATE && !file && prot & 7) {
       for (let at = start; at < end; at += align) {
-        const result = this.faultIn(area, at);
+        const result = this.faultIn(area, at, (prot & Prot.WRITE) !== 0);
         if (result === 0) continue;
         this.munmapRange(start, end);
         return result;
@@ -116,11 +134,11 @@ export class AddressSpace implements AreaOwner {
     return start;
   }
 
-  /** 0 or -errno. Pages without a mapping are no error; part of a 2 MiB page is. */
+  /** 0 or -errno. Pages without a mapping are no error; part of a large page is. */
   munmap(address: number, length: number): number {
     if (!whole(address) || !whole(length) || address % 4096 || length === 0) return -Errno.EINVAL;
     const end = address + Math.ceil(length / 4096) * 4096;
-    if (end > USER_END) return -Errno.EINVAL;
+    if (end > this.userEnd) return -Errno.EINVAL;
     return this.munmapRange(address, end);
   }
 
@@ -129,7 +147,7 @@ export class AddressSpace implements AreaOwner {
     if (!whole(address) || !whole(length) || address % 4096 || prot & ~7) return -Errno.EINVAL;
     const end = address + Math.ceil(length / 4096) * 4096;
     if (length === 0) return 0;
-    if (end > USER_END) return -Errno.ENOMEM;
+    if (end > this.userEnd) return -Errno.ENOMEM;
     const touched = this.areas.touching(address, end);
     let covered = address;
     for (const area of touched) {
@@ -142,12 +160,13 @@ export class AddressSpace implements AreaOwner {
     const [first, last] = this.areas.cut(address, end);
     for (const area of this.areas.list.slice(first, last)) {
       area.prot = prot;
-      this.each(area.start, area.end, () => {
+      this.each(area.start, area.end, (page) => {
         const { words, at } = this.tables;
+        const frame = entryFrame(words, at);
         const keep = words[at]! & (Low.accessed | Low.dirty | Low.cacheDisable | Low.pageSize);
-        // What another process shows too is copied before it is written.
-        const rights = lowBits(prot) & (this.pins.isShared(entryFrame(words, at)) ? ~Low.write : -1);
-        this.tables.set(entryFrame(words, at), keep | rights, highBits(prot));
+        // What another process or a file shows too is copied before it is written.
+        const rights = lowBits(prot) & (this.isLent(area, page, frame) ? ~Low.write : -1);
+        this.tables.set(frame, keep | rights, highBits(prot));
       });
     }
     this.notify(address, end);
@@ -165,7 +184,7 @@ export class AddressSpace implements AreaOwner {
     const end = address + Math.ceil(oldLength / 4096) * 4096;
     const length = Math.ceil(newLength / 4096) * 4096;
     if (fixed && (!whole(newAddress) || newAddress % 4096 || (newAddress < end && newAddress + length > address))) return -Errno.EINVAL;
-    if (fixed && newAddress + length > USER_END) return -Errno.EINVAL;
+    if (fixed && newAddress + length > this.userEnd) return -Errno.EINVAL;
     const area = this.areas.find(address);
     if (!area || area.end < end) return -Errno.EFAULT;
     if (address % area.pageBytes || end % area.pageBytes || length % area.pageBytes || (fixed && newAddress % area.pageBytes)) return -Errno.EINVAL;
@@ -175,7 +194,7 @@ export class AddressSpace implements AreaOwner {
     if (more && this.lockPages(more) < 0) return -Errno.EAGAIN;
     let result: number;
     if (!fixed && !grows) result = this.munmapRange(address + length, end) || address;
-    else if (!fixed && area.end === end && address + length <= USER_END && this.areas.free(end, address + length)) {
+    else if (!fixed && area.end === end && address + length <= this.userEnd && this.areas.free(end, address + length)) {
       area.end = address + length;
       result = address;
     } else if (flags & Mremap.MAYMOVE) result = this.move(address, end, length, fixed ? newAddress : -1);
@@ -246,7 +265,7 @@ export class AddressSpace implements AreaOwner {
 
   /** The frame that shows at an address now, or -1; nothing is faulted in. Linux, follow_pfnmap_start and its like. */
   frameOf(address: number): number {
-    if (!whole(address) || address >= USER_END || this.rootFrame < 0 || !this.tables.find(hi(address), lo(address))) return -1;
+    if (!whole(address) || address >= this.userEnd || this.rootFrame < 0 || !this.tables.find(hi(address), lo(address))) return -1;
     const { words, at, span } = this.tables;
     return words[at]! & Low.present ? entryFrame(words, at) + (Math.floor(address / 4096) & (span / 4096 - 1)) : -1;
   }
@@ -283,22 +302,29 @@ export class AddressSpace implements AreaOwner {
       if (area.file?.dontCopy) continue;
       const copy = new Area(child, area.start, area.end, area.prot, area.flags, area.pageOffset, area.file, area.shared);
       child.areas.insert(copy);
-      if (area.file || area.shared) continue;
+      if (area.file || (area.shared && !area.copies)) continue;
       let failed = false;
       let protectedNow = false;
       this.each(area.start, area.end, (address) => {
         if (failed) return;
         const { words, at } = this.tables;
         const frame = entryFrame(words, at);
+        // The child finds the file's pages there.
+        if (this.isFilePage(area, address, frame)) return;
         // Somebody does DMA to a page that is pinned: it stays the parent's. Linux, copy_present_page.
         if (this.pins.count(frame) > 0) {
-          failed = child.faultIn(copy, address) < 0;
-          if (failed) return;
-          child.tables.find(hi(address), lo(address));
-          this.copyPages(frame, entryFrame(child.tables.words, child.tables.at), area.pageBytes / 4096);
+          const own = child.pins.alloc(area.order);
+          failed = own < 0 || !child.tables.make(hi(address), lo(address), levelOf(area.order));
+          if (failed) {
+            if (own >= 0) child.pins.release(own, area.order);
+            return;
+          }
+          child.counters[Counter.framesMapped]! += 2 ** area.order;
+          child.tables.set(own, lowBits(area.prot) | largeBit(area.order), highBits(area.prot));
+          this.copyPages(frame, own, 2 ** area.order);
           return;
         }
-        failed = !child.tables.make(hi(address), lo(address), area.pageBytes === HUGE ? 2 : 1);
+        failed = !child.tables.make(hi(address), lo(address), levelOf(area.order));
         if (failed) return;
         this.pins.share(frame);
         if (words[at]! & Low.write) protectedNow = true;
@@ -318,7 +344,7 @@ export class AddressSpace implements AreaOwner {
     if (this.rootFrame < 0) return;
     for (const notifier of [...this.notifiers]) notifier.release();
     this.notifiers.clear();
-    this.munmapRange(0, USER_END);
+    this.munmapRange(0, this.userEnd);
     this.tables.free();
     (this as { rootFrame: number }).rootFrame = -1;
   }
@@ -340,10 +366,35 @@ export class AddressSpace implements AreaOwner {
     this.notify(area.start, area.end);
   }
 
+  /** For MemoryFile: pages from an index on go, with the copies made of them. */
+  cutOff(area: Area, pageIndex: number): void {
+    const start = Math.max(area.start, area.start + (pageIndex - area.pageOffset) * 4096);
+    if (start >= area.end) return;
+    const own: number[] = [];
+    this.each(start, area.end, (address) => {
+      const frame = entryFrame(this.tables.words, this.tables.at);
+      if (!this.isFilePage(area, address, frame) && area.copies) own.push(frame);
+      this.tables.set(0, 0, 0);
+    });
+    this.notify(start, area.end);
+    for (const frame of own) this.pins.release(frame, 0);
+    this.counters[Counter.framesFreed]! += own.length;
+  }
+
+  /** Whether a page that shows in an area is the page of a file that other mappings have too. */
+  private isFilePage(area: Area, address: number, frame: number): boolean {
+    return area.shared !== undefined && area.shared.frames.get(area.pageIndex(address)) === frame;
+  }
+  /** Whether a page that shows in an area is also somebody else's, and not to be written. */
+  private isLent(area: Area, address: number, frame: number): boolean {
+    return this.pins.isShared(frame) || (area.copies && this.isFilePage(area, address, frame));
+  }
+
   /** Moves [start, end) with its pages; the rest of `length` is new. `to` -1: wherever there is room. The new address, or -errno. */
   private move(start: number, end: number, length: number, to: number): number {
     if (this.areas.list.length + 3 > MAX_AREAS) return -Errno.ENOMEM;
     const bytes = this.areas.find(start)!.pageBytes;
+    const level = levelOf(this.areas.find(start)!.order);
     const at = to < 0 ? this.areas.gap(length, bytes, USER_START, USER_END) : to;
     if (at < 0) return -Errno.ENOMEM;
     if (at < USER_START) return -Errno.EPERM;
@@ -352,7 +403,7 @@ export class AddressSpace implements AreaOwner {
     if (refused < 0) return refused;
     // Tables for what goes there, before anything moves. A table of small pages stays where it is.
     for (let done = 0; done < kept; done += bytes)
-      if (!this.tables.make(hi(at + done), lo(at + done), bytes === HUGE ? 2 : 1) || this.tables.words[this.tables.at] !== 0) return -Errno.ENOMEM;
+      if (!this.tables.make(hi(at + done), lo(at + done), level) || this.tables.words[this.tables.at] !== 0) return -Errno.ENOMEM;
     if (start + kept < end) this.munmapRange(start + kept, end);
     const [first] = this.areas.cut(start, start + kept);
     const [old] = this.areas.removeAt(first, first + 1) as [Area];
@@ -365,11 +416,11 @@ export class AddressSpace implements AreaOwner {
     this.notify(start, start + kept);
     const area = new Area(this, at, at + length, old.prot, old.flags, old.pageOffset, old.file, old.shared);
     area.locked = old.locked;
-    if (old.shared) old.shared.areas--;
+    old.detach();
     old.file?.pieces.delete(old);
     this.areas.insert(area);
     for (const [offset, frame, low, high] of pages) {
-      this.tables.make(hi(at + offset), lo(at + offset), bytes === HUGE ? 2 : 1);
+      this.tables.make(hi(at + offset), lo(at + offset), level);
       this.tables.set(frame, low, high);
     }
     return at;
@@ -405,7 +456,7 @@ export class AddressSpace implements AreaOwner {
   }
 
   private resolveFault(high: number, low: number, access: number): number {
-    if (high >>> 15 !== 0) return -Errno.EFAULT;
+    if (high >>> (this.levels === 5 ? 24 : 15) !== 0) return -Errno.EFAULT;
     const address = high * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
     const area = this.areas.find(address);
     if (!area || !(area.prot & 7)) return -Errno.EFAULT;
@@ -416,50 +467,57 @@ export class AddressSpace implements AreaOwner {
 
   private faultIn(area: Area, address: number, write = false): number {
     if (area.file) return this.faultInFile(area.file, area, address);
-    const bytes = area.pageBytes;
-    const start = address - (address % bytes);
-    if (!this.tables.make(hi(start), lo(start), bytes === HUGE ? 2 : 1)) return -Errno.ENOMEM;
+    const { order, pageBytes } = area;
+    const start = address - (address % pageBytes);
+    if (!this.tables.make(hi(start), lo(start), levelOf(order))) return -Errno.ENOMEM;
     const { words, at } = this.tables;
-    if (words[at] !== 0) return write && area.prot & Prot.WRITE && !(words[at]! & Low.write) && !area.shared ? this.unshare(area, start) : 0;
+    const writes = write && (area.prot & Prot.WRITE) !== 0;
+    if (words[at] !== 0) {
+      if (writes && !(words[at]! & Low.write) && (!area.shared || area.copies)) return this.unshare(area, start);
+      return 0;
+    }
     const index = area.pageIndex(start);
     if (area.shared && index >= area.shared.pages) return -Errno.EIO;
     let frame = area.shared?.frames.get(index) ?? -1;
     if (frame < 0) {
-      frame = bytes === HUGE ? this.pins.allocHuge() : this.frames.alloc();
+      frame = this.pins.alloc(order);
       if (frame < 0) return -Errno.ENOMEM;
       area.shared?.frames.set(index, frame);
-      this.counters[Counter.framesMapped]! += bytes / 4096;
+      this.counters[Counter.framesMapped]! += 2 ** order;
     }
-    this.tables.set(frame, lowBits(area.prot) | (bytes === HUGE ? Low.pageSize : 0), highBits(area.prot));
-    this.ports.clock?.spend((bytes === HUGE ? this.ports.costs?.hugePageFault : this.ports.costs?.pageFault) ?? 0);
-    return 0;
+    const rights = lowBits(area.prot) & (area.copies ? ~Low.write : -1);
+    this.tables.set(frame, rights | largeBit(order), highBits(area.prot));
+    this.ports.clock?.spend((order ? this.ports.costs?.hugePageFault : this.ports.costs?.pageFault) ?? 0);
+    return writes && area.copies ? this.unshare(area, start) : 0;
   }
 
   /** A page of its own for what is shown copy-on-write, with the area's rights. `tables` is at its entry. 0 or -ENOMEM. */
   private unshare(area: Area, start: number): number {
     const { words, at } = this.tables;
     const frame = entryFrame(words, at);
-    if (!this.pins.isShared(frame)) {
-      words[at]! |= Low.write;
+    if (!this.isLent(area, start, frame)) {
+      words[at]! |= lowBits(area.prot) & Low.write;
       return 0;
     }
-    const bytes = area.pageBytes;
-    const own = bytes === HUGE ? this.pins.allocHuge() : this.frames.alloc();
+    const { order, pageBytes } = area;
+    const ofFile = this.isFilePage(area, start, frame);
+    const own = this.pins.alloc(order);
     if (own < 0) return -Errno.ENOMEM;
-    this.counters[Counter.framesMapped]! += bytes / 4096;
-    this.copyPages(frame, own, bytes / 4096);
+    this.counters[Counter.framesMapped]! += 2 ** order;
+    this.copyPages(frame, own, 2 ** order);
     this.tables.set(own, (words[at]! & (Low.accessed | Low.dirty | Low.pageSize)) | lowBits(area.prot), highBits(area.prot));
-    this.notify(start, start + bytes);
-    this.pins.release(frame, bytes === HUGE ? 9 : 0);
+    this.notify(start, start + pageBytes);
+    if (!ofFile) this.pins.release(frame, order);
     return 0;
   }
   /** As `resolve`, and the page is nobody else's: for whoever does DMA to it. Linux, FAULT_FLAG_UNSHARE. */
   private resolveOwn(area: Area, address: number, write: boolean): number {
     const frame = this.resolve(address, write);
-    if (frame < 0 || area.shared) return frame;
+    if (frame < 0 || (area.shared && !area.copies)) return frame;
     const { words, at } = this.tables;
-    if (!this.pins.isShared(entryFrame(words, at))) return frame;
-    return this.unshare(area, address - (address % area.pageBytes)) || this.resolve(address, write);
+    const start = address - (address % area.pageBytes);
+    if (!this.isLent(area, start, entryFrame(words, at))) return frame;
+    return this.unshare(area, start) || this.resolve(address, write);
   }
   private copyPages(from: number, to: number, pages: number): void {
     for (let i = 0; i < pages; i++) this.pageBytes(to + i).set(this.pageBytes(from + i));
@@ -487,11 +545,11 @@ export class AddressSpace implements AreaOwner {
     }
     const { words, at, span } = this.tables;
     words[at]! |= write ? Low.accessed | Low.dirty : Low.accessed;
-    return span === HUGE ? entryFrame(words, at) + ((low >>> 12) & 511) : entryFrame(words, at);
+    return entryFrame(words, at) + ((((high & 0x3f) << 20) | (low >>> 12)) & (span / 4096 - 1));
   }
 
   private copy(address: number, bytes: Uint8Array, write: boolean): number {
-    if (!whole(address) || address + bytes.length > USER_END) return -Errno.EFAULT;
+    if (!whole(address) || address + bytes.length > this.userEnd) return -Errno.EFAULT;
     for (let done = 0; done < bytes.length; ) {
       const offset = (address + done) % 4096;
       const frame = this.resolve(address + done, write);
@@ -514,21 +572,23 @@ export class AddressSpace implements AreaOwner {
     const [first, last] = this.areas.cut(start, end);
     const gone = this.areas.removeAt(first, last);
     const freed: number[] = [];
+    const tables: number[] = [];
     for (const area of gone) {
       if (area.locked) this.lockPages((area.start - area.end) / 4096);
-      const own = !area.file && !area.shared;
-      const order = area.pageBytes === HUGE ? 9 : 0;
-      this.each(area.start, area.end, () => {
-        if (own) freed.push(entryFrame(this.tables.words, this.tables.at), order);
+      this.each(area.start, area.end, (address) => {
+        const frame = entryFrame(this.tables.words, this.tables.at);
+        if (!area.file && !this.isFilePage(area, address, frame)) freed.push(frame, area.order);
         this.tables.set(0, 0, 0);
       });
-      if (area.shared && --area.shared.areas === 0) for (const frame of area.shared.frames.values()) freed.push(frame, order);
+      if (area.detach()) for (const frame of area.shared!.frames.values()) freed.push(frame, area.order);
     }
+    this.tables.prune(this.areas.list[first - 1]?.end ?? 0, this.areas.list[first]?.start ?? ALL, tables);
     for (const area of gone) this.notify(area.start, area.end);
     for (let i = 0; i < freed.length; i += 2) {
-      this.counters[Counter.framesFreed]! += 1 << freed[i + 1]!;
+      this.counters[Counter.framesFreed]! += 2 ** freed[i + 1]!;
       this.pins.release(freed[i]!, freed[i + 1]!);
     }
+    for (const frame of tables) this.frames.free(frame);
     for (const area of gone) if (area.file?.pieces.delete(area) && area.file.pieces.size === 0) area.file.onClose?.();
     return 0;
   }
@@ -559,6 +619,8 @@ export class AddressSpace implements AreaOwner {
   }
 }
 
+/** Above all addresses. */
+const ALL = 2 ** 57;
 const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
 const lowBits = (prot: number): number => (prot & 7 ? Low.present : 0) | (prot & Prot.WRITE ? Low.write : 0) | Low.user;
 const highBits = (prot: number): number => (prot & Prot.EXEC ? 0 : EXECUTE_DISABLE);

@@ -1,5 +1,6 @@
 /** The areas of an address space: where they lie, whose frames they show. Linux, vm_area_struct and vm_operations_struct. */
 import { MapFlag } from '@siov/layout/uapi';
+import type { Order } from './pins.js';
 
 /** What a driver's mmap sees of the area it backs. Pages are counted from the area's start; all pieces of a split or forked area obey. */
 export interface VmArea {
@@ -22,6 +23,15 @@ export interface VmArea {
   /** The last piece is unmapped. */
   onClose?: () => void;
 }
+const HUGE_SIZE = 0x3f << 26;
+/** Pages that mmap's flags ask for; undefined: of a size that there is not. linux/mman.h, MAP_HUGE_SHIFT; without one, 2 MiB. */
+export function orderOfFlags(flags: number): Order | undefined {
+  if (!(flags & MapFlag.HUGETLB)) return 0;
+  const size = flags & HUGE_SIZE;
+  return size === 0 || size === MapFlag.HUGE_2MB ? 9 : size === MapFlag.HUGE_1GB ? 18 : undefined;
+}
+const orderOf = (flags: number): Order => orderOfFlags(flags) ?? 0;
+
 /** A file that is mapped: 0, or -errno, which becomes mmap's answer. Called once by mmap. */
 export interface Backing {
   map(area: VmArea): number;
@@ -33,6 +43,8 @@ export interface Backing {
 export interface AreaOwner {
   show(area: Area, pageIndex: number, frame: number): void;
   hide(area: Area): void;
+  /** Pages of the backing from this index on are gone. */
+  cutOff(area: Area, pageIndex: number): void;
 }
 
 /** A device file's frames, shared by all pieces of the area that showed them. */
@@ -70,7 +82,8 @@ export class FileMapping implements VmArea {
 export class SharedPages {
   readonly frames = new Map<number, number>();
   /** Areas that show it, and whoever else holds it. */
-  areas = 0;
+  users = 0;
+  readonly areas = new Set<Area>();
   /** An access to a page from here on is SIGBUS. */
   get pages(): number {
     return Number.POSITIVE_INFINITY;
@@ -88,6 +101,8 @@ export class Area {
   readonly owner: AreaOwner;
   readonly file: FileMapping | undefined;
   readonly shared: SharedPages | undefined;
+  /** Of its pages. */
+  readonly order: Order;
   /** Locked by mlock. */
   locked = false;
   constructor(
@@ -108,12 +123,26 @@ export class Area {
     this.pageOffset = pageOffset;
     this.file = file;
     this.shared = shared;
-    if (shared) shared.areas++;
+    this.order = orderOf(flags);
+    if (shared) {
+      shared.users++;
+      shared.areas.add(this);
+    }
     file?.pieces.add(this);
   }
-  /** Bytes of a page: 2 MiB for MAP_HUGETLB. */
+  /** Bytes of a page. */
   get pageBytes(): number {
-    return this.flags & MapFlag.HUGETLB ? 0x20_0000 : 4096;
+    return 4096 * 2 ** this.order;
+  }
+  /** Shows a file's pages until they are written, then its own. */
+  get copies(): boolean {
+    return this.shared !== undefined && (this.flags & MapFlag.SHARED) === 0;
+  }
+  /** The area is no more; whether it was the last user of `shared`. */
+  detach(): boolean {
+    if (!this.shared) return false;
+    this.shared.areas.delete(this);
+    return --this.shared.users === 0;
   }
   /** Index of the 4 KiB page at `address` within the backing. */
   pageIndex(address: number): number {

@@ -3,7 +3,7 @@
  * notifiers. Intel SDM 3A, "4-Level Paging"; mmap(2), munmap(2), mprotect(2); linux/mmu_notifier.h.
  */
 export type { AddressSpaceOptions, MemoryCosts } from './address-space.js';
-export { AddressSpace, Counter, Mremap, USER_END, USER_START } from './address-space.js';
+export { AddressSpace, Counter, Mremap, USER_END, USER_END_5, USER_START } from './address-space.js';
 export type { Backing, VmArea } from './areas.js';
 export type { FrameAllocatorOptions } from './frames.js';
 export { FrameAllocator, MAX_ORDER } from './frames.js';

@@ -1,6 +1,5 @@
 /**
- * A file of memory: pages that whoever maps it shares, and that stay while the file is open or mapped. memfd_create(2). It grows; it is
- * never cut.
+ * A file of memory: pages that whoever maps it shares, and that stay while the file is open or mapped. memfd_create(2).
  */
 import { Errno } from '@siov/layout/uapi';
 import { SharedPages } from './areas.js';
@@ -24,7 +23,7 @@ export class MemoryFile extends SharedPages {
     this.frameSource = ports.frames;
     this.pins = pinsOf(ports.frames);
     // The open file is a user, as a mapping is.
-    this.areas = 1;
+    this.users = 1;
   }
 
   get bytes(): number {
@@ -33,10 +32,26 @@ export class MemoryFile extends SharedPages {
   override get pages(): number {
     return Math.ceil(this.length / PAGE);
   }
-  /** ftruncate(2), upwards: 0 or -EINVAL. */
+  /**
+   * ftruncate(2): 0 or -EINVAL. What is cut off is gone from all mappings, copies that private ones had made of it too, and an access there is
+   * SIGBUS; pages that are pinned stay with who pinned them. What comes back is zero.
+   */
   resize(bytes: number): number {
-    if (!Number.isSafeInteger(bytes) || bytes < this.length) return -Errno.EINVAL;
+    if (!Number.isSafeInteger(bytes) || bytes < 0) return -Errno.EINVAL;
+    const shorter = bytes < this.length;
     this.length = bytes;
+    if (!shorter) return 0;
+    const { pages } = this;
+    for (const area of this.areas) area.owner.cutOff(area, pages);
+    for (const [page, frame] of this.frames) {
+      if (page < pages) continue;
+      this.frames.delete(page);
+      this.pins.release(frame, 0);
+    }
+    const rest = bytes % PAGE;
+    const frame = this.frames.get(pages - 1);
+    const region = frame === undefined ? undefined : this.memory.regionOf(frame);
+    if (rest > 0 && region) region.bytes.fill(0, (frame! - region.firstFrame) * PAGE + rest, (frame! - region.firstFrame + 1) * PAGE);
     return 0;
   }
   /** Without anonymous memory behind it: see `shared`. */
@@ -73,18 +88,18 @@ export class MemoryFile extends SharedPages {
   }
   /** Somebody in the kernel keeps the pages; returns what ends that. */
   hold(): () => void {
-    this.areas++;
+    this.users++;
     return () => this.close();
   }
   /** The last descriptor is gone; mappings and holders keep the pages. */
   close(): void {
-    if (--this.areas > 0) return;
+    if (--this.users > 0) return;
     for (const frame of this.frames.values()) this.pins.release(frame, 0);
     this.frames.clear();
   }
 
   /** A page's frame, made when it is asked for; -1 without memory. */
-  private frameOf(page: number): number {
+  frameOf(page: number): number {
     let frame = this.frames.get(page) ?? -1;
     if (frame >= 0) return frame;
     frame = this.frameSource.alloc();

@@ -1,17 +1,21 @@
 /**
  * Pin counts of page frames, shared by all address spaces over one allocator: a frame that its owner lets go while it is pinned
- * stays out of the allocator until the last unpin. A 2 MiB block counts as one frame, its first.
+ * stays out of the allocator until the last unpin. A block of 2 MiB or 1 GiB counts as one frame, its first.
  */
 import type { Frames } from './ports.js';
 
 const CHUNK_SHIFT = 12;
 const CHUNK_MASK = (1 << CHUNK_SHIFT) - 1;
-const HUGE_MASK = ~511;
+const BLOCK = { 9: ~0x1ff, 18: ~0x3_ffff } as const;
+
+/** Pages of 4 KiB, 2 MiB and 1 GiB, as powers of two of 4 KiB. */
+export type Order = 0 | 9 | 18;
 
 export class Pins {
   private readonly frames: Frames;
   private readonly chunks = new Map<number, Int32Array>();
-  private readonly huge = new Set<number>();
+  /** First frames of blocks that are handed out, by order. */
+  private readonly blocks = { 9: new Set<number>(), 18: new Set<number>() } as const;
   /** Blocks let go by their owner while pinned: first frame to order. */
   private readonly deferred = new Map<number, number>();
   /** Address spaces beside the first that show a block copy-on-write, by its first frame. */
@@ -23,9 +27,10 @@ export class Pins {
     this.frames = frames;
   }
 
-  allocHuge(): number {
-    const frame = this.frames.alloc(9);
-    if (frame >= 0) this.huge.add(frame);
+  /** The first frame of a block of 2^order frames, or -1. */
+  alloc(order: Order): number {
+    const frame = this.frames.alloc(order);
+    if (frame >= 0 && order !== 0) this.blocks[order].add(frame);
     return frame;
   }
 
@@ -74,12 +79,14 @@ export class Pins {
   }
 
   private give(frame: number, order: number): void {
-    if (order) this.huge.delete(frame);
+    if (order === 9 || order === 18) this.blocks[order].delete(frame);
     this.frames.free(frame, order);
   }
 
   private headOf(frame: number): number {
-    return this.huge.size > 0 && this.huge.has(frame & HUGE_MASK) ? frame & HUGE_MASK : frame;
+    const { 9: large, 18: gigantic } = this.blocks;
+    if (large.size > 0 && large.has(frame & BLOCK[9])) return frame & BLOCK[9];
+    return gigantic.size > 0 && gigantic.has(frame & BLOCK[18]) ? frame & BLOCK[18] : frame;
   }
 
   private countsOf(frame: number): Int32Array {

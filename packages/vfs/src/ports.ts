@@ -16,6 +16,7 @@ export interface Trace {
 /** Who runs on the processor. */
 export interface Context {
   readonly rootFrame: number;
+  readonly levels?: 4 | 5;
   readonly eptRoot: number;
   pasidMsr: number;
   readonly pasidTranslation: number;
@@ -95,6 +96,8 @@ export interface Outside<File> {
 /** A process's mm. Addresses in bytes; answers are values or -errno. */
 export interface Mm {
   readonly rootFrame: number;
+  /** Of its page tables (default 4). */
+  readonly levels?: 4 | 5;
   pasid: number;
   mmap(address: number, length: number, prot: number, flags: number, backing?: Backing, offset?: number): number;
   munmap(address: number, length: number): number;

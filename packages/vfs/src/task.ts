@@ -34,6 +34,9 @@ class TaskContext implements Context {
   get rootFrame(): number {
     return this.mm.rootFrame;
   }
+  get levels(): 4 | 5 {
+    return this.mm.levels ?? 4;
+  }
   get eptRoot(): number {
     return this.kernel.guest.eptRoot;
   }
@@ -195,7 +198,7 @@ export class UserTask implements Task {
     } else if (!(flags & ~3)) result = -Errno.ENOSYS;
     return this.leave(Syscall.memfd, result, flags, result);
   }
-  /** ftruncate(2) on a file of memory, which only grows. */
+  /** ftruncate(2) on a file of memory. */
   ftruncate(fd: number, length: number): number {
     this.enter(Syscall.ftruncate);
     const description = this.files.get(fd);

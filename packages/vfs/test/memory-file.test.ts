@@ -35,7 +35,7 @@ describe('memfd_create', () => {
     expect([task.memfd(8), task.ftruncate(9, PAGE), task.ftruncate(task.eventfd(), PAGE)]).toEqual([-Errno.EINVAL, -Errno.EBADF, -Errno.EINVAL]);
     const fd = task.memfd(3);
     task.ftruncate(fd, PAGE);
-    expect(task.ftruncate(fd, 1)).toBe(-Errno.EINVAL);
+    expect([task.ftruncate(fd, -1), task.ftruncate(fd, 1), task.ftruncate(fd, PAGE)]).toEqual([-Errno.EINVAL, 0, 0]);
     expect([task.write(fd, 0x1000, 4), task.pread(fd, 0x1000, 4, 0)]).toEqual([-Errno.EFAULT, -Errno.EFAULT]);
     const bare = new Kernel({ clock, cpu, newMm });
     expect(bare.spawn({ step: () => 'wait' }).memfd()).toBe(-Errno.ENOSYS);

@@ -3,6 +3,7 @@
  * mappings, or its attachments, change. VT-d, "Guidance to Software for Invalidations".
  */
 import { Errno, Prot } from '@siov/layout/uapi';
+import type { Mm } from '../ports.js';
 import { Capability } from '../spec/capabilities.js';
 import { VtdS1Flag } from '../spec/iommufd.js';
 import { PasidEntry } from '../spec/structures.js';
@@ -109,17 +110,23 @@ export class PassThroughDomain extends AttachableDomain {
 export class SvaDomain extends AttachableDomain {
   readonly kind = 'sva';
   private readonly rootFrame: number;
-  constructor(context: DomainContext, rootFrame: number) {
+  private readonly levels: number;
+  constructor(context: DomainContext, { rootFrame, levels = 4 }: Pick<Mm, 'rootFrame' | 'levels'>) {
     super(context, SHARED_DOMAIN_ID);
     this.rootFrame = rootFrame;
+    this.levels = levels;
   }
+  /** A process of 5 levels needs a unit that walks them. Linux, iommu_enable_sva and cap_fl5lp_support. */
   override ready(): number {
-    return this.context.hardware.has('firstStage') ? 0 : -Errno.EOPNOTSUPP;
+    const { hardware } = this.context;
+    const deep = this.levels === 4 || Capability.get.firstStage5Level(hardware.capability, 0) === 1;
+    return hardware.has('firstStage') && deep ? 0 : -Errno.EOPNOTSUPP;
   }
   fill(words: Uint32Array, at: number): void {
     this.context.fillCommon(words, at, this.domainId);
     set.addressWidth(words, at, this.context.addressWidth);
     set.firstStage(words, at, this.rootFrame * 4096);
+    set.firstStageMode(words, at, this.levels === 5 ? 1 : 0);
     set.pageSnoop(words, at, this.context.hardware.has('snoopControl') ? 1 : 0);
     set.type(words, at, is.type.firstStage);
   }

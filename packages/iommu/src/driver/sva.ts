@@ -73,7 +73,7 @@ export class SvaBindings {
   private create(mm: Mm): Binding | number {
     const pasid = this.pasids.alloc();
     if (pasid < 0) return pasid;
-    const domain = new SvaDomain(this.context, mm.rootFrame);
+    const domain = new SvaDomain(this.context, mm);
     const binding: Binding = { mm, pasid, domain, devices: new Map(), released: false, unsubscribe: () => {} };
     binding.unsubscribe = mm.subscribe({
       invalidate: (start, end) => domain.invalidateRange(start, end),
