@@ -274,6 +274,7 @@ export class IdxdDevice {
         return regs.read(offset, width);
       },
       write: (offset, width, value) => this.#write(offset, width, value),
+      passiveReads: true,
     };
   }
 

@@ -120,6 +120,7 @@ export class PciFunction implements RootFunction {
         if (o >= tableOffset && o < tableEnd) table.write(o - tableOffset, w, v);
         else if (o < pbaOffset || o >= pbaEnd) behind.write(o, w, v);
       },
+      passiveReads: behind.passiveReads ?? false,
     };
   }
 

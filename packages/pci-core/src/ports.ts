@@ -8,6 +8,8 @@ export interface Mmio {
   movdir64b?(offset: number, words: Uint32Array, at: number): void;
   /** A deferrable memory write of 64 bytes: 0 accepted, 1 retry. */
   enqcmd?(offset: number, words: Uint32Array, at: number): number;
+  /** Reading changes nothing and says nothing to the device: what a read would give may be shown as memory. */
+  readonly passiveReads?: boolean;
 }
 
 /** The physical address map, where memory BARs appear. Frames are addresses divided by 4096. */

@@ -46,7 +46,7 @@ int ioctl3(int fd, unsigned long number, uint64_t argument)
 	return (int)answer(made < 0 ? made : result);
 }
 
-/* A device's pages cannot be reached: every access traps. */
+/* A device's pages cannot be reached, every access traps; but for the pieces that the server has. */
 static void *mapped(uint64_t file, void *address, size_t length, int prot, int flags, off_t offset)
 {
 	struct siov_reply reply = {0};
@@ -56,6 +56,8 @@ static void *mapped(uint64_t file, void *address, size_t length, int prot, int f
 		return (void *)answer(at);
 	struct siov_request map = {.op = SIOV_MMAP, .file = file, .args = {(uint64_t)at, length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset}};
 	long result = request(map, NULL, &reply);
+	if (result >= 0 && (result = pieces((uint64_t)at, 0, reply.args[1])) < 0)
+		simple(SIOV_MUNMAP, 0, (uint64_t)at, length, 0);
 	if (result < 0) {
 		SYS(munmap, at, length);
 		return (void *)answer(result);

@@ -27,7 +27,7 @@ __attribute__((constructor)) static void begin(void)
 		return;
 	root_length = strlen(strcpy(root, folder));
 	token = strrchr(root, '/') + 1;
-	char list[100];
+	char list[PATH_MAX + 8];
 	snprintf(list, sizeof list, "%s/opaque", root);
 	long file = SYS(open, list, O_RDONLY | O_CLOEXEC);
 	SYS(read, file, opaque, sizeof opaque - 2);
@@ -75,6 +75,17 @@ static long reached(long fd, const char *name)
 	return result < 0 ? result : fd;
 }
 
+/* Maps a file of the server, over what is at an address if there is one. */
+static long theirs(void *at, size_t length, int prot, long fd, uint64_t offset)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%ld/fd/%ld", space->server, fd);
+	long file = SYS(openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+	long result = file < 0 ? file : SYS(mmap, at, length, prot, MAP_SHARED | (at ? MAP_FIXED : 0), file, offset);
+	SYS(close, file);
+	return result < 0 && result > -4096 ? result : (madvise((void *)result, length, MADV_DONTFORK), result);
+}
+
 static long attach(void)
 {
 	close_parents();
@@ -92,14 +103,10 @@ static long attach(void)
 	if (server < 0)
 		return server;
 	prctl(PR_SET_PTRACER, server, 0, 0, 0);
-	char path[64];
-	snprintf(path, sizeof path, "/proc/%ld/fd/%ld", server, (long)reply.args[0]);
-	long file = SYS(openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
-	long ring = file < 0 ? file : SYS(mmap, 0, sizeof(struct siov_ring), PROT_READ | PROT_WRITE, MAP_SHARED, file);
-	SYS(close, file);
+	space->server = server;
+	long ring = theirs(NULL, sizeof(struct siov_ring), PROT_READ | PROT_WRITE, (long)reply.args[0], 0);
 	if (ring < 0 && ring > -4096)
 		return ring;
-	madvise((void *)ring, sizeof(struct siov_ring), MADV_DONTFORK);
 	space->ring = (struct siov_ring *)ring;
 	space->connected = 1;
 	return 0;
@@ -123,6 +130,18 @@ long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c)
 {
 	struct siov_reply reply = {0};
 	return request((struct siov_request){.op = op, .file = file, .args = {a, b, c}}, NULL, &reply);
+}
+/* Maps parts of a mapping that are more than pages which trap. */
+long pieces(uint64_t mapping, uint64_t from, uint64_t count)
+{
+	for (; count > 0; count--, from++) {
+		struct siov_reply r = {0};
+		long fd = request((struct siov_request){.op = SIOV_PIECE, .args = {mapping, from}}, NULL, &r);
+		long at = fd < 0 ? fd : theirs((void *)(uintptr_t)r.args[0], r.args[1], (int)r.args[2], fd, r.args[3]);
+		if (at < 0 && at > -4096)
+			return at;
+	}
+	return 0;
 }
 static int server_gone(void)
 {

@@ -49,6 +49,7 @@ static inline long answer(long result)
 /* What this address space has; zero again in a child of fork, which has another. */
 struct space {
 	int lock, connected, socket;
+	long server; /* its process */
 	struct siov_ring *ring;
 };
 /* A handle's name: which file of the server it is, of which kind, and its number as a device. */
@@ -69,5 +70,6 @@ long request(struct siov_request request, const void *payload, struct siov_reply
 long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c);
 int is_handle(int fd, struct handle *out);
 long new_handle(struct handle file, int flags, long number);
+long pieces(uint64_t mapping, uint64_t from, uint64_t count);
 int post(uint32_t kind, uintptr_t address, const void *data);
 struct siov_region *region_of(uintptr_t address, size_t length);

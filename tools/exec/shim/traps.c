@@ -124,7 +124,19 @@ static uintptr_t operand(const uint8_t **at, const greg_t *g, int rex, int segme
 /* Whose operands are being copied: where a page is missing, the fault is that instruction's. */
 static __thread ucontext_t *volatile copying __attribute__((tls_model("initial-exec")));
 
-/* 66, F2, F3 0F 38 F8: 64 bytes to the address in a register. 1: carried out; 0: not ours; -1: a signal was delivered in its place. */
+/* An instruction carried out by the server. 1: done; 0: not ours; -1: a signal was delivered in its place. */
+static int emulated(int number, uintptr_t address, ucontext_t *context)
+{
+	int page = number == SIGSEGV && region_of(address, 1) != NULL;
+	if (!space->connected || (number != SIGILL && !page))
+		return 0;
+	struct siov_reply reply = {0};
+	long result = request((struct siov_request){.op = SIOV_TRAP, .args = {(uintptr_t)context, page ? address : 0}}, NULL, &reply);
+	pieces(reply.args[0], reply.args[1], reply.args[2]);
+	return result == SIOV_DONE ? 1 : result == SIOV_NOT_OURS ? 0 : deliver(SIGBUS, BUS_ADRERR, address, context);
+}
+
+/* 66, F2, F3 0F 38 F8: 64 bytes to the address in a register. An answer as above. */
 static int submission(int number, ucontext_t *context)
 {
 	greg_t *g = context->uc_mcontext.gregs;
@@ -162,10 +174,12 @@ static int submission(int number, ucontext_t *context)
 		((volatile uint64_t *)to)[i] = data[i];
 	copying = NULL;
 	int result = SIOV_DONE;
+	if (region && !(region->live & 1))
+		return emulated(SIGSEGV, to, context);
 	if (region || repeat)
-		result = !region ? SIOV_PROTECTION : !region->live ? SIOV_BUS_ERROR : post(repeat ? SIOV_ENQCMD : SIOV_MOVDIR64B, to, data);
+		result = !region || !(region->live & 2) ? SIOV_PROTECTION : post(repeat ? SIOV_ENQCMD : SIOV_MOVDIR64B, to, data);
 	if (result == SIOV_PROTECTION)
-		return deliver(SIGSEGV, SEGV_MAPERR, to, context);
+		return deliver(SIGSEGV, region ? SEGV_ACCERR : SEGV_MAPERR, to, context);
 	if (result == SIOV_BUS_ERROR)
 		return deliver(SIGBUS, BUS_ADRERR, to, context);
 	if (repeat)
@@ -174,23 +188,18 @@ static int submission(int number, ucontext_t *context)
 	return 1;
 }
 
-/* The same for any other instruction, by the server. */
-static int emulated(int number, uintptr_t address, ucontext_t *context)
-{
-	int page = number == SIGSEGV && region_of(address, 1) != NULL;
-	if (!space->connected || (number != SIGILL && !page))
-		return 0;
-	long result = simple(SIOV_TRAP, 0, (uint64_t)(uintptr_t)context, page ? address : 0, 0);
-	return result == SIOV_DONE ? 1 : result == SIOV_NOT_OURS ? 0 : deliver(SIGBUS, BUS_ADRERR, address, context);
-}
-
 static void trap(int number, siginfo_t *info, void *context)
 {
 	greg_t rip = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 	int saved = errno, done = 0;
 	struct timespec from, to;
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	if (copying && info->si_code > 0) {
+	if (number == SIGBUS && info->si_code == SI_QUEUE && info->si_value.sival_int == SIOV_REVOKED && info->si_pid == space->server) {
+		for (struct siov_region *r = space->ring->regions; r < space->ring->regions + SIOV_REGIONS; r++)
+			if (r->length && !(r->live & 1))
+				SYS(mprotect, r->start, r->length, PROT_NONE);
+		done = -1;
+	} else if (copying && info->si_code > 0) {
 		/* What returns from the program's handler tries the copy again. */
 		context = copying;
 		copying = NULL;
@@ -211,7 +220,7 @@ static void trap(int number, siginfo_t *info, void *context)
 
 void start_traps(void)
 {
-	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART};
 	sigset_t free;
 	sigfillset(&action.sa_mask);
 	without(&action.sa_mask);

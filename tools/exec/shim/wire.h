@@ -11,18 +11,21 @@
 #define SIOV_SLOTS 256
 #define SIOV_REGIONS 64
 #define SIOV_PAYLOAD 4096 /* of one request, at most: a path */
+#define SIOV_REVOKED 0x5109 /* value of a queued SIGBUS: memory of mappings that are not live is gone */
 
 enum siov_op {
 	SIOV_HELLO = 1, /* args: version; reply: result is the server's pid, arg 0 its descriptor of the ring's memory */
 	SIOV_OPEN,	/* payload: path; args: flags; reply: file id, kind ('c': a device, 'a': an attribute), rdev */
 	SIOV_SYNC,	/* answered when everything that this process closed or wrote before has happened; file: forget this one, never connected */
 	SIOV_IOCTL,	/* args: number, argument; reply: arg 0: id of a file that it gave, of kind 'f', or 0; arg 1: the number that it must have */
-	SIOV_MMAP,	/* args: address, length, prot, flags, offset; reply: arg 0: do not inherit */
+	SIOV_MMAP,	/* args: address, length, prot, flags, offset; reply: arg 0: do not inherit; arg 1: so many pieces are more than traps */
 	SIOV_MUNMAP,	/* args: address, length */
 	SIOV_READ,	/* args: address, length, offset (all ones: the file's position) */
 	SIOV_WRITE,	/* the same */
 	SIOV_WAKE,	/* not answered: there is something in the ring */
-	SIOV_TRAP,	/* args: address of the ucontext_t, faulting address or 0; reply: an answer; registers in the context are as after the instruction */
+	SIOV_TRAP,	/* args: address of the ucontext_t, faulting address or 0; reply: an answer; registers in the context are as after the instruction;
+			   args: of a piece that is to be mapped, how many */
+	SIOV_PIECE,	/* args: address in a mapping, number; reply: the server's descriptor of its memory, args: address, length, prot, offset in the memory */
 };
 
 struct siov_request {
@@ -34,7 +37,7 @@ struct siov_request {
 
 struct siov_reply {
 	int64_t result; /* or -errno */
-	uint64_t args[2];
+	uint64_t args[4];
 };
 
 enum siov_kind { SIOV_MOVDIR64B = 1, SIOV_ENQCMD };
@@ -54,7 +57,7 @@ struct siov_slot {
 /* A mapping of a device. The server writes them; length 0: none. */
 struct siov_region {
 	uint64_t start, length;
-	uint64_t live; /* 1 while there is something behind it */
+	uint64_t live; /* bit 0: there is something behind it; bit 1: it may be stored to */
 };
 
 struct siov_ring {

@@ -3,22 +3,44 @@
  * are read from the program and written back.
  */
 import { Descriptor, Flag, Status } from '@siov/idxd-device/spec';
+import { Prot } from '@siov/layout/uapi';
 import { emulate } from './emulate.js';
 import type { ForeignMm } from './foreign.js';
+import type { Device } from './lending.js';
 import type { Machine } from './machine.js';
 import type { Session } from './session.js';
 import { Answer, Kind, SLOTS, Slot } from './wire.js';
 
 /** Submissions of one process before others are looked at. */
 const AT_ONCE = 64;
-/** A device as the physical address map has it. */
-type Device = NonNullable<ReturnType<Machine['host']['memory']['regionOf']>>['device'];
 /** sys/ucontext.h, ucontext_t on x86-64: `gregs`, of which the first 18 are rip, flags and before; the pointer to the floating-point state. */
 const Context = { gregs: 40, words: 18, fpregs: 224 } as const;
 /** struct _libc_fpstate: the low halves of vector registers. */
 const XMM = 160;
 /** The longest instruction. */
 const CODE = 15;
+
+interface Behind {
+  readonly device: Device | undefined;
+  readonly offset: number;
+  /** Negative: there is no page. */
+  readonly frame: number;
+}
+/** A page of RAM that a program reaches by traps: it was taken away, and put back. Nothing beyond the page is reached. */
+class Ram implements Device {
+  readonly #page: Uint8Array;
+  constructor(page: Uint8Array) {
+    this.#page = page;
+  }
+  read(offset: number, width: number): number {
+    let value = 0;
+    for (let i = width - 1; i >= 0; i--) value = value * 256 + (this.#page[(offset % 4096) + i] ?? 0xff);
+    return value;
+  }
+  write(offset: number, width: number, value: number): void {
+    for (let i = 0; i < width; i++) this.#page[(offset % 4096) + i] = value >>> (i * 8);
+  }
+}
 
 export interface ServerCounts {
   processes: number;
@@ -39,6 +61,8 @@ export class Accesses {
   readonly #machine: Machine;
   readonly #counts: ServerCounts;
   readonly #packet = new Uint32Array(16);
+  /** Told of each load of a page that trapped. */
+  loaded?: (session: Session, address: number) => void;
 
   constructor(machine: Machine, counts: ServerCounts) {
     this.#machine = machine;
@@ -68,18 +92,18 @@ export class Accesses {
     const counts = this.#counts;
     const kind = words[at + Slot.kind / 4];
     const address = words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32;
-    const frame = mm.frameOf(address);
-    const { device, offset } = this.#behind(session, address);
+    const { device, offset, frame } = this.#behind(session, address);
+    const stores = ((mm.areaAt(address)?.prot ?? 0) & Prot.WRITE) !== 0;
     const packet = this.#copy(words, at);
     if (kind !== Kind.enqcmd) {
       counts.movdir64b++;
-      if (offset % 64 === 0 && !this.#injected(session, frame, packet)) device?.movdir64b?.(offset, packet, 0);
+      if (stores && offset % 64 === 0 && !this.#injected(session, frame, packet)) device?.movdir64b?.(offset, packet, 0);
       session.take(at);
       return;
     }
     counts.enqcmd++;
     let answer: number = Answer.busError;
-    if (mm.pasid < 0) answer = Answer.protection;
+    if (mm.pasid < 0 || !stores) answer = Answer.protection;
     else if (device?.enqcmd && offset % 64 === 0) {
       packet[0] = mm.pasid;
       const refused = session.injector?.refuses() ?? false;
@@ -114,11 +138,20 @@ export class Accesses {
     }
     return true;
   }
-  /** The device whose page a process has at an address, and where in it. */
-  #behind({ mm }: Session, address: number): { readonly device: Device; readonly offset: number } {
-    const frame = mm.frameOf(address);
+  /** The page that a process has at an address, and where in it: of a device, or of RAM. A driver may have waited for it to be touched. */
+  #behind({ mm }: Session, address: number): Behind {
+    let frame = mm.frameOf(address);
+    if (frame < 0) {
+      const area = mm.areaAt(address);
+      if (area?.onFault && area.onFault(Math.floor((address - area.start) / 4096)) >= 0) frame = mm.frameOf(address);
+    }
     const region = frame < 0 ? undefined : this.#machine.host.memory.regionOf(frame);
-    return { device: region?.device, offset: region ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0 };
+    const offset = region ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0;
+    return {
+      device: region?.kind === 'ram' ? new Ram(this.#machine.ram.bytes.subarray(frame * 4096, frame * 4096 + 4096)) : region?.device,
+      offset,
+      frame,
+    };
   }
   #copy(words: Uint32Array, at: number): Uint32Array {
     const { data } = Slot;
@@ -136,7 +169,7 @@ export class Accesses {
     const pointer = new BigUint64Array(1);
     if (mm.read(context + Context.gregs, block) < 0 || mm.read(context + Context.fpregs, new Uint8Array(pointer.buffer)) < 0) return Answer.notOurs;
     const area = page === 0 ? undefined : mm.areaAt(page);
-    if (area && area.frames.size === 0) return Answer.busError;
+    if (area && this.#behind(session, page).frame < 0) return Answer.busError;
     const fits = (address: bigint, width: number): boolean =>
       area !== undefined && address >= area.start && address + BigInt(width) <= area.start + area.length;
     const xmm = (index: number): number => Number(pointer[0]!) + XMM + index * 16;
@@ -148,20 +181,24 @@ export class Accesses {
           word[0] = 0n;
           return mm.read(Number(address), bytes.subarray(0, width)) < 0 ? undefined : word[0];
         }
+        // As the processor has it, what may be written may be read.
+        if (!(area!.prot & (Prot.READ | Prot.WRITE))) return undefined;
         counts.loads++;
+        this.loaded?.(session, Number(address));
         const { device, offset } = this.#behind(session, Number(address));
         let value = 0n;
-        for (let at = 0; at < width; at += 4) value |= BigInt(device!.read(offset + at, Math.min(4, width)) >>> 0) << BigInt(at * 8);
-        return value;
+        for (let at = 0; at < width; at += 4) value |= BigInt((device?.read(offset + at, Math.min(4, width)) ?? 0xffff_ffff) >>> 0) << BigInt(at * 8);
+        return BigInt.asUintN(width * 8, value);
       },
       store: (address, width, value) => {
         if (!fits(address, width)) {
           word[0] = value;
           return mm.write(Number(address), bytes.subarray(0, width)) >= 0;
         }
+        if (!(area!.prot & Prot.WRITE)) return false;
         counts.stores++;
         const { device, offset } = this.#behind(session, Number(address));
-        for (let at = 0; at < width; at += 4) device!.write(offset + at, Math.min(4, width), Number((value >> BigInt(at * 8)) & 0xffff_ffffn));
+        for (let at = 0; at < width; at += 4) device?.write(offset + at, Math.min(4, width), Number((value >> BigInt(at * 8)) & 0xffff_ffffn));
         return true;
       },
       vector: (index) => (index < 16 && mm.read(xmm(index), bytes) >= 0 ? word[0]! | (word[1]! << 64n) : 0n),

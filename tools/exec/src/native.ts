@@ -3,6 +3,7 @@
  * memory, futexes, and another process's memory. Linux on x86-64 only. man 2 recv, epoll_wait, pidfd_open, futex, process_vm_readv.
  */
 import { createRequire } from 'node:module';
+import { REVOKED } from './wire.js';
 
 /** koffi is not there, or this machine is not the one that the shim is for. */
 export class NativeMissingError extends Error {
@@ -35,20 +36,33 @@ const SO_PEERPIDFD = 77;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const PROT_RW = 3;
-const MAP = { shared: 1, private: 2, anonymous: 0x20, noreserve: 0x4000 };
+const MAP = { shared: 1, private: 2, fixed: 0x10, anonymous: 0x20, noreserve: 0x4000 };
 const MFD = { cloexec: 1, sealing: 2 };
 const F_ADD_SEALS = 1033;
-const SEAL = { seal: 1, shrink: 2, grow: 4 };
+const SEAL = { seal: 1, shrink: 2, grow: 4, futureWrite: 0x10 };
 const EPOLLIN = 1;
 const EINTR = 4;
 const ENOPROTOOPT = 92;
 const Sys = { futex: 202, pidfdSendSignal: 424, pidfdOpen: 434, pidfdGetfd: 438 };
 const FUTEX_WAKE = 1;
+const SIGBUS = 7;
+const SI_QUEUE = -1;
 /** linux/fs.h: _IOWR('f', 17, struct procmap_query), since Linux 6.11. */
 const PROCMAP_QUERY = 0xc068_6611;
 const SUN_PATH = 108;
 const EVENTS = 64;
-const At = { address: 0, length: 128, credentials: 144, event: 160, local: 192, remote: 208, query: 256, events: 512, size: 4096 } as const;
+const At = {
+  address: 0,
+  length: 128,
+  credentials: 144,
+  event: 160,
+  local: 192,
+  remote: 208,
+  query: 256,
+  signal: 384,
+  events: 512,
+  size: 4096,
+} as const;
 
 /** Memory that a program may map by a descriptor of ours. */
 export interface SharedMemory extends NativeBytes {
@@ -130,13 +144,29 @@ export class Native {
   allocate(bytes: number): NativeBytes {
     return this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.private | MAP.anonymous | MAP.noreserve, -1, 0)), bytes);
   }
-  /** Zeroed memory that whoever opens its descriptor shares, and that nobody can take bytes from. man 2 memfd_create. */
-  share(bytes: number): SharedMemory {
-    const name = Buffer.from('siov-ring\0');
-    const fd = this.#must('memfd_create', this.#calls.memfd_create(name, MFD.cloexec | MFD.sealing));
-    this.#must('ftruncate', this.#calls.ftruncate(fd, bytes));
-    this.#must('fcntl', this.#calls.fcntl(fd, F_ADD_SEALS, SEAL.seal | SEAL.shrink | SEAL.grow));
-    return { ...this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.shared, fd, 0)), bytes), fd };
+  /** A file in memory whose length stays, or -errno. */
+  #file(bytes: number): number {
+    const fd = this.#answer(this.#calls.memfd_create(Buffer.from('siov-exec\0'), MFD.cloexec | MFD.sealing));
+    if (fd >= 0) this.#must('ftruncate', this.#calls.ftruncate(fd, bytes));
+    return fd;
+  }
+  /** Zeroed memory that whoever opens its descriptor shares, and that nobody can take bytes from; `readOnly`: that nobody else can write. */
+  share(bytes: number, readOnly = false): SharedMemory {
+    const fd = this.#must('memfd_create', this.#file(bytes));
+    const memory = this.#view(Number(this.#calls.mmap(0, bytes, PROT_RW, MAP.shared, fd, 0)), bytes);
+    this.#must('fcntl', this.#calls.fcntl(fd, F_ADD_SEALS, SEAL.seal | SEAL.shrink | SEAL.grow | (readOnly ? SEAL.futureWrite : 0)));
+    return { ...memory, fd };
+  }
+  /** A file in memory that nobody can take bytes from, or -errno. */
+  sealedFile(bytes: number): number {
+    const fd = this.#file(bytes);
+    if (fd >= 0) this.#must('fcntl', this.#calls.fcntl(fd, F_ADD_SEALS, SEAL.seal | SEAL.shrink | SEAL.grow));
+    return fd;
+  }
+  /** Memory of `allocate` is from now on that of a file; without one (-1) zeros. */
+  cover(address: number, bytes: number, fd: number, offset: number): void {
+    const flags = MAP.fixed | (fd < 0 ? MAP.private | MAP.anonymous | MAP.noreserve : MAP.shared);
+    if (Number(this.#calls.mmap(address, bytes, PROT_RW, flags, fd, offset)) === -1) throw new SystemCallError('mmap', this.#koffi.errno());
   }
   /** Nobody may look at its bytes any more. */
   unshare(memory: SharedMemory): void {
@@ -215,6 +245,17 @@ export class Native {
   /** A descriptor of ours for an open file of another process, or -errno. man 2 pidfd_getfd. */
   descriptorOf(pidfd: number, fd: number): number {
     return this.#answer(this.#calls.syscall(Sys.pidfdGetfd, pidfd, fd, 0, 0, 0, 0));
+  }
+  /** Tells a process that memory which it was lent is gone: what it does then stands in the shim. man 2 pidfd_send_signal, rt_sigqueueinfo. */
+  revoke(pidfd: number): void {
+    const data = this.#data;
+    this.#arena.bytes.fill(0, At.signal, At.signal + 128);
+    data.setInt32(At.signal, SIGBUS, true);
+    data.setInt32(At.signal + 8, SI_QUEUE, true);
+    data.setInt32(At.signal + 16, process.pid, true);
+    data.setUint32(At.signal + 20, process.geteuid!(), true);
+    data.setUint32(At.signal + 24, REVOKED, true);
+    this.#calls.syscall(Sys.pidfdSendSignal, pidfd, SIGBUS, this.#arena.address + At.signal, 0, 0, 0);
   }
   /** Whether the process still has its number. man 2 pidfd_send_signal. */
   lives(pidfd: number): boolean {

@@ -7,13 +7,14 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Errno, MapFlag, PENDING } from '@siov/layout/uapi';
+import { Errno, PENDING } from '@siov/layout/uapi';
 import type { Program } from '@siov/vfs';
 import { Accesses, type ServerCounts } from './accesses.js';
 import { Events } from './events.js';
 import { Files } from './files.js';
 import { type Injections, Injector } from './inject.js';
 import type { Machine } from './machine.js';
+import { Mappings } from './mappings.js';
 import type { Native, NativeBytes } from './native.js';
 import { nodesOf } from './nodes.js';
 import { type ServedFile, Session } from './session.js';
@@ -68,6 +69,7 @@ export class ExecServer {
   readonly #events: Events;
   readonly #files: Files;
   readonly #accesses: Accesses;
+  readonly #mappings: Mappings;
   readonly #processes: number;
   readonly #handles: number;
   readonly #sessions: Session[] = [];
@@ -99,6 +101,8 @@ export class ExecServer {
     this.#events = new Events(native);
     this.#files = new Files(native, machine, this.#events, this.#token);
     this.#accesses = new Accesses(machine, this.counts);
+    this.#mappings = new Mappings(native, machine);
+    this.#accesses.loaded = (session, address) => this.#mappings.loaded(session, address);
     this.#processes = native.listen(join(this.root, 'socket'), true);
     this.#handles = native.listen(join(this.root, 'files'), false);
     for (const name of ['socket', 'files']) chmodSync(join(this.root, name), 0o600);
@@ -201,6 +205,7 @@ export class ExecServer {
       if (this.#anyFilled()) break;
     }
     foreign.flush();
+    this.#mappings.settle();
     this.#notify();
     this.#retry();
   }
@@ -273,7 +278,8 @@ export class ExecServer {
     // The same number again: that process began another program, or its number is another's now.
     for (const old of this.#sessions.filter((session) => session.pid === pid)) this.#end(old);
     let session: Session | undefined;
-    const mm = pidfd < 0 ? undefined : this.machine.foreign.attach(pid, { show: (region, live) => session?.show(region, live) });
+    const mm =
+      pidfd < 0 ? undefined : this.machine.foreign.attach(pid, { show: (region, live) => session && this.#mappings.changed(session, region, live) });
     // Its files were opened by number: they are its own if it has lived until now.
     if (!mm || !native.lives(pidfd)) {
       mm?.exit();
@@ -340,7 +346,7 @@ export class ExecServer {
   #reply(session: Session, result: number | bigint, ...args: readonly number[]): void {
     const data = this.#outData;
     data.setBigInt64(Reply.result, BigInt(result), true);
-    for (let i = 0; i < 2; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
+    for (let i = 0; i < 4; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
     this.#native.send(session.connection, this.#out, Reply.size);
   }
 
@@ -376,7 +382,7 @@ export class ExecServer {
       return;
     }
     if (op === Op.munmap) {
-      const result = task.munmap(number(0), number(1));
+      const result = this.#mappings.unmap(session, number(0), number(1));
       this.#dirty = true;
       this.#drain();
       this.#sync();
@@ -387,8 +393,15 @@ export class ExecServer {
       // What it stored before goes first.
       this.#accesses.posted(session);
       const result = this.#accesses.trap(session, number(0), number(1));
+      const offer = this.#mappings.takeOffer();
       this.#drain();
-      this.#reply(session, result);
+      this.#reply(session, result, offer?.start ?? 0, offer?.index ?? 0, offer ? 1 : 0);
+      return;
+    }
+    if (op === Op.piece) {
+      const found = this.#mappings.piece(session, number(0), number(1));
+      if (found) this.#reply(session, found.piece.fd, found.address, found.piece.length, found.prot, found.piece.at);
+      else this.#reply(session, -Errno.EINVAL);
       return;
     }
     const file = this.#files.get(id);
@@ -398,7 +411,11 @@ export class ExecServer {
       return;
     }
     if (op === Op.mmap) {
-      this.#map(session, fd, number(0), number(1), number(2), number(3), number(4));
+      const mapped = this.#files.during(file, () => this.#mappings.map(session, fd, [number(0), number(1), number(2), number(3), number(4)]));
+      this.#drain();
+      this.#sync();
+      if (typeof mapped === 'number') this.#reply(session, mapped);
+      else this.#reply(session, 0, mapped.dontCopy ? 1 : 0, mapped.pieces);
       return;
     }
     const [first, second, third] = [number(0), number(1), word(2)];
@@ -449,26 +466,6 @@ export class ExecServer {
     this.#reply(session, file.id, file.kind.charCodeAt(0), file.rdev);
   }
 
-  /** Portals alone can be mapped: pages of a device. */
-  #map(session: Session, fd: number, address: number, length: number, prot: number, flags: number, offset: number): void {
-    const { task, mm } = session;
-    const result = task.mmap(address, length, prot, flags | MapFlag.FIXED, fd, offset);
-    if (result < 0) {
-      this.#reply(session, result);
-      return;
-    }
-    const area = mm.areaAt(address)!;
-    const { memory } = this.machine.host;
-    for (const frame of area.frames.values())
-      if (memory.regionOf(frame)?.kind !== 'mmio') {
-        task.munmap(address, length);
-        this.#reply(session, -Errno.ENODEV);
-        return;
-      }
-    this.#sync();
-    this.#reply(session, 0, area.dontCopy ? 1 : 0);
-  }
-
   #close(file: ServedFile): void {
     if (file.kind === 'c') this.#dirty = true;
     this.#files.close(file);
@@ -489,6 +486,7 @@ export class ExecServer {
     for (let i = this.#pending.length - 1; i >= 0; i--) if (this.#pending[i]!.session === session) this.#pending.splice(i, 1);
     if (session.mm.areas.length > 0) this.#dirty = true;
     session.task.end(0, undefined);
+    this.#mappings.end(session);
     for (const file of this.#files) {
       file.used.delete(session);
       if (file.opener === session && file.socket === undefined) {

@@ -1,7 +1,7 @@
 /** One process (one address space of one) as the server knows it. */
 import type { UserTask } from '@siov/vfs';
 import type { EventFds } from './eventfds.js';
-import type { ForeignMm, MappedRegion } from './foreign.js';
+import type { ForeignMm } from './foreign.js';
 import type { Injector } from './inject.js';
 import type { Native, SharedMemory } from './native.js';
 import { Region, Ring, SLOTS, Slot, SlotStatus } from './wire.js';
@@ -86,16 +86,19 @@ export class Session {
   set sleeping(on: boolean) {
     Atomics.store(this.#ints, Ring.sleeping / 4, on ? 1 : 0);
   }
-  /** What the program sees of a mapping. An address space may end after its ring has gone. */
-  show({ region, start, length }: MappedRegion, live: boolean): void {
+  /** What the program sees of a mapping, by the place in its ring. An address space may end after its ring has gone. */
+  show(slot: number, start: number, length: number, live: number): void {
     if (this.#closed) return;
-    const at = (Ring.regions + region * Region.size) / 4;
+    const at = (Ring.regions + slot * Region.size) / 4;
     const { words } = this;
-    Atomics.store(this.#ints, at + Region.live / 4, live ? 1 : 0);
+    // While it changes there is none.
+    words[at + Region.length / 4 + 1] = 0;
+    Atomics.store(this.#ints, at + Region.length / 4, 0);
+    Atomics.store(this.#ints, at + Region.live / 4, live);
     words[at] = start;
     words[at + 1] = start / 2 ** 32;
-    words[at + Region.length / 4 + 1] = 0;
-    Atomics.store(this.#ints, at + Region.length / 4, length);
+    words[at + Region.length / 4 + 1] = length / 2 ** 32;
+    Atomics.store(this.#ints, at + Region.length / 4, length | 0);
   }
   /** Instructions carried out, and the milliseconds that they took in the program. */
   get traps(): { readonly count: number; readonly ms: number } {

@@ -6,15 +6,18 @@ export const SLOTS = 256;
 export const REGIONS = 64;
 export const PAYLOAD = 4096;
 
-export const Op = { hello: 1, open: 2, sync: 3, ioctl: 4, mmap: 5, munmap: 6, read: 7, write: 8, wake: 9, trap: 10 } as const;
+/** The value of a signal that says that memory is gone. */
+export const REVOKED = 0x5109;
+
+export const Op = { hello: 1, open: 2, sync: 3, ioctl: 4, mmap: 5, munmap: 6, read: 7, write: 8, wake: 9, trap: 10, piece: 11 } as const;
 export const Kind = { movdir64b: 1, enqcmd: 2 } as const;
 export const SlotStatus = { empty: 0, waits: 1, answered: 2 } as const;
 export const Answer = { done: 0, retry: 1, busError: 2, protection: 3, notOurs: 4 } as const;
 
 /** struct siov_request, in bytes. `args` are five words of 64 bits. */
 export const Request = { op: 0, bytes: 4, file: 8, args: 16, size: 56 } as const;
-/** struct siov_reply. `args` are two words of 64 bits. */
-export const Reply = { result: 0, args: 8, size: 24 } as const;
+/** struct siov_reply. `args` are four words of 64 bits. */
+export const Reply = { result: 0, args: 8, size: 40 } as const;
 /** struct siov_slot. */
 export const Slot = { sequence: 0, kind: 4, status: 8, answer: 12, address: 16, data: 64, size: 128 } as const;
 /** struct siov_region. */
