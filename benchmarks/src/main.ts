@@ -1,6 +1,7 @@
 /**
- * Benchmarks across packages. `pnpm bench [GROUP | FILTER] [--json]`: mitata's own report, then ratios; `--json` also writes bench-results/. Without a
- * group each runs in a process of its own: what the engine compiled for one kind of work would slow down another.
+ * Benchmarks across packages. `pnpm bench [GROUP | FILTER] [--json]`: mitata's own report, then ratios; `--json` also writes bench-results/. Each
+ * group runs in a process of its own, `path-dedicated` and the others of `path` too: what the engine compiled for one kind of work would slow down
+ * another.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -23,22 +24,25 @@ if (filter === 'exec') process.exit(exec(words.includes('--json')));
 if (filter === 'vfio-user') process.exit(await vfioUser(words.includes('--json')));
 const groups: Readonly<Record<string, () => void>> = {
   iommu: registerIommu,
-  path: () => registerPath([uacce('dedicated'), uacce('shared'), mdev]),
+  'path-dedicated': () => registerPath(uacce('dedicated'), false),
+  'path-shared': () => registerPath(uacce('shared'), true),
+  'path-mdev': () => registerPath(mdev, true),
   operations: () => registerOperations(uacce('dedicated')),
   queues: registerQueues,
   deflate: registerDeflate,
 };
 const group = filter !== undefined && filter in groups ? filter : undefined;
-if (filter === undefined) {
+const several = Object.keys(groups).filter((name) => filter === undefined || name.startsWith(`${filter}-`));
+if (group === undefined && several.length > 0) {
   const self = fileURLToPath(import.meta.url);
-  for (const name of Object.keys(groups)) {
-    const { status } = spawnSync(process.execPath, [...process.execArgv, self, name, ...words], { stdio: 'inherit' });
+  for (const name of several) {
+    const { status } = spawnSync(process.execPath, [...process.execArgv, self, name, ...words.filter((w) => w !== filter)], { stdio: 'inherit' });
     if (status !== 0) process.exit(status ?? 1);
   }
   process.exit(0);
 }
 for (const [name, register] of Object.entries(groups)) if (group === undefined || name === group) register();
-const result = await run({ ...(group ? {} : { filter: new RegExp(filter, 'i') }), format: 'mitata' });
+const result = await run({ ...(group ? {} : { filter: new RegExp(filter!, 'i') }), format: 'mitata' });
 
 const medians = new Map(result.benchmarks.flatMap((b) => b.runs.flatMap((r) => (r.stats ? [[b.alias, r.stats.p50] as const] : []))));
 const median = (name: string): number | undefined => medians.get(name);
@@ -47,7 +51,7 @@ const rate = (name: string, each: number): void => {
   const ns = median(name);
   if (ns !== undefined) lines.push(`${name}: ${((each / ns) * 1e3).toFixed(1)} million descriptors a second`);
 };
-for (const stack of ['uacce dedicated', 'mdev dedicated']) {
+for (const stack of ['uacce dedicated', 'uacce shared', 'mdev dedicated']) {
   rate(`NOP, ${stack}, one at a time`, 1);
   rate(`64 NOPs in flight, ${stack}`, 64);
   rate(`a batch of 64 NOPs, ${stack}`, 64);

@@ -9,26 +9,24 @@ const plain = (bytes: number): (() => void) => {
   return () => to.set(from);
 };
 
-export function registerPath(factories: readonly StackFactory[]): void {
-  const stacks = factories.map((f) => f());
-  for (const stack of stacks) {
-    summary(() => {
-      const one = new Driver(stack);
-      const many = new Driver(stack, { depth: 64 });
-      // Not the first ones: a first call that is slow makes mitata time each call by itself, clock and all.
-      for (let i = 0; i < 20_000; i++) one.nops();
-      bench(`NOP, ${stack.name}, one at a time`, () => one.nops()).gc('once');
-      bench(`64 NOPs in flight, ${stack.name}`, () => many.nops()).gc('once');
-      const batch = new Driver(stack, { depth: 64 });
-      bench(`a batch of 64 NOPs, ${stack.name}`, () => batch.batchOfNops()).gc('once');
-    });
-  }
-  // The other models' own way: one size each; `operations.ts` has the rest.
-  for (const stack of stacks.slice(1))
-    summary(() => {
-      const set = plain(65_536);
-      bench(`TypedArray.set, 64 KiB (${stack.name})`, () => do_not_optimize(set())).baseline(true);
-      const driver = new Driver(stack, { bytes: 65_536 });
-      bench(`memmove 64 KiB, 4 KiB pages, ${stack.name}`, () => driver.run(Opcode.memmove, 65_536)).gc('once');
-    });
+/** NOPs in a stack's own way; `copies`: and one memmove, of which `operations.ts` has the rest for the first stack. */
+export function registerPath(factory: StackFactory, copies: boolean): void {
+  const stack = factory();
+  summary(() => {
+    const one = new Driver(stack);
+    const many = new Driver(stack, { depth: 64 });
+    // Not the first ones: a first call that is slow makes mitata time each call by itself, clock and all.
+    for (let i = 0; i < 20_000; i++) one.nops();
+    bench(`NOP, ${stack.name}, one at a time`, () => one.nops()).gc('once');
+    bench(`64 NOPs in flight, ${stack.name}`, () => many.nops()).gc('once');
+    const batch = new Driver(stack, { depth: 64 });
+    bench(`a batch of 64 NOPs, ${stack.name}`, () => batch.batchOfNops()).gc('once');
+  });
+  if (!copies) return;
+  summary(() => {
+    const set = plain(65_536);
+    bench(`TypedArray.set, 64 KiB (${stack.name})`, () => do_not_optimize(set())).baseline(true);
+    const driver = new Driver(stack, { bytes: 65_536 });
+    bench(`memmove 64 KiB, 4 KiB pages, ${stack.name}`, () => driver.run(Opcode.memmove, 65_536)).gc('once');
+  });
 }
