@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -68,6 +69,7 @@ extern size_t root_length;
 void start_traps(void);
 long request(struct siov_request request, const void *payload, struct siov_reply *reply);
 long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c);
+int polled(struct pollfd *fds, nfds_t n, int found);
 int is_handle(int fd, struct handle *out);
 long new_handle(struct handle file, int flags, long number);
 long pieces(uint64_t mapping, uint64_t from, uint64_t count);

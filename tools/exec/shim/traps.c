@@ -5,7 +5,6 @@
  */
 #include "shim.h"
 #include <asm/prctl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -56,7 +55,7 @@ EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old) { return REA
 EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) { return REAL(pthread_sigmask)(how, how == SIG_UNBLOCK ? set : FREE(set), old); }
 EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *a, const sigset_t *set) { return REAL(pthread_attr_setsigmask_np)(a, FREE(set)); }
 EXPORT int sigsuspend(const sigset_t *set) { return REAL(sigsuspend)(FREE(set)); }
-EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *set) { return REAL(ppoll)(fds, n, time, FREE(set)); }
+EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *set) { return polled(fds, n, REAL(ppoll)(fds, n, time, FREE(set))); }
 EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *t, const sigset_t *set) { return REAL(pselect)(n, r, w, e, t, FREE(set)); }
 EXPORT int epoll_pwait(int fd, struct epoll_event *out, int n, int ms, const sigset_t *set) { return REAL(epoll_pwait)(fd, out, n, ms, FREE(set)); }
 

@@ -26,6 +26,7 @@ enum siov_op {
 	SIOV_TRAP,	/* args: address of the ucontext_t, faulting address or 0; reply: an answer; registers in the context are as after the instruction;
 			   args: of a piece that is to be mapped, how many */
 	SIOV_PIECE,	/* args: address in a mapping, number; reply: the server's descriptor of its memory, args: address, length, prot, offset in the memory */
+	SIOV_POLL,	/* reply: what poll(2) finds now; the byte that said so has been read */
 };
 
 struct siov_request {

@@ -61,12 +61,43 @@ export class Accesses {
   readonly #machine: Machine;
   readonly #counts: ServerCounts;
   readonly #packet = new Uint32Array(16);
+  /** Whose write(2) runs now. */
+  #writer: Session | undefined;
   /** Told of each load of a page that trapped. */
   loaded?: (session: Session, address: number) => void;
 
   constructor(machine: Machine, counts: ServerCounts) {
     this.#machine = machine;
     this.#counts = counts;
+    for (const driver of machine.drivers) {
+      const { submit } = driver.ports;
+      if (!submit) continue;
+      const { movdir64b, enqcmds } = submit;
+      const injected = (frame: number, words: Uint32Array): boolean => this.#writer !== undefined && this.#injected(this.#writer, frame, words);
+      const hooked: typeof submit = {
+        movdir64b: (frame, offset, words) => {
+          if (!injected(frame, words)) movdir64b(frame, offset, words);
+        },
+        enqcmds: (frame, offset, words) => {
+          if (this.#writer?.injector?.refuses()) {
+            this.#counts.retries++;
+            return 1;
+          }
+          return injected(frame, words) ? 0 : enqcmds(frame, offset, words);
+        },
+      };
+      Object.assign(submit, hooked);
+    }
+  }
+
+  /** Calls a driver's write(2): descriptors in it come as the kernel's own stores, and are the process's all the same. */
+  writing(session: Session, call: () => number): number {
+    this.#writer = session;
+    try {
+      return call();
+    } finally {
+      this.#writer = undefined;
+    }
   }
 
   /** Takes what the rings hold, a few of each process at a time; whether there was anything. */

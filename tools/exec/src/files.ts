@@ -32,6 +32,8 @@ export class Files {
   /** The file that is called now: what it is given is its own. */
   #called: ServedFile | undefined;
   #next = 1;
+  /** Files that a driver says to look at again. */
+  readonly #woken = new Set<ServedFile>();
 
   constructor(native: Native, machine: Machine, events: Events, token: string) {
     this.#native = native;
@@ -73,7 +75,8 @@ export class Files {
     const rdev = kind === 'c' ? (nodesOf(this.#machine).get(path) ?? 0) : 0;
     const used = new Map([[session, fd]]);
     const eventfds = new EventFds(this.#native);
-    const file: ServedFile = { id, kind, path, rdev, held, socket: undefined, opener: session, used, eventfds, signalled: false };
+    const waiter: UserTask = Object.assign(Object.create(session.task) as UserTask, { wakeUp: () => void this.#woken.add(file) });
+    const file: ServedFile = { id, kind, path, rdev, held, socket: undefined, opener: session, used, eventfds, waiter, ready: 0 };
     this.#files.set(id, file);
     return file;
   }
@@ -84,6 +87,7 @@ export class Files {
     for (const [session, fd] of file.used) if (!session.task.exited) session.task.close(fd);
     this.#holder.close(file.held);
     file.eventfds.close();
+    this.#woken.delete(file);
   }
 
   /** A process's own descriptor of a file: it may have got the handle by fork or over a socket. */
@@ -139,12 +143,24 @@ export class Files {
 
   /** A byte in the handle makes poll(2) see that the file is ready. */
   signal(file: ServedFile): void {
-    if (file.signalled || file.socket === undefined || file.kind !== 'c') return;
-    const { task } = file.opener;
-    const ready = this.#holder.file(file.held)?.poll?.(task) ?? 0;
-    if (!(ready & (Poll.IN | Poll.ERR))) return;
-    file.signalled = true;
+    if (file.ready !== 0 || file.socket === undefined || file.kind === 'a') return;
+    const ready = (this.#holder.file(file.held)?.poll?.(file.waiter) ?? 0) & (Poll.IN | Poll.ERR | Poll.HUP);
+    if (ready === 0) return;
+    file.ready = ready;
     this.#native.send(file.socket, this.#byte, 1);
+  }
+  /** Looks again at those that drivers spoke of. */
+  wake(): void {
+    const woken = [...this.#woken];
+    this.#woken.clear();
+    for (const file of woken) this.signal(file);
+  }
+  /** What poll(2) found. The program has read the byte; if the file is still ready there is another. */
+  polled(file: ServedFile): number {
+    const { ready } = file;
+    file.ready = 0;
+    this.signal(file);
+    return ready;
   }
 }
 

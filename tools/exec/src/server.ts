@@ -116,6 +116,12 @@ export class ExecServer {
     return { processes: this.#sessions.length, files: this.#files.size, memories: this.machine.foreign.size };
   }
 
+  /** Something happened to the machine from outside of programs: a device went. They see it when this returns. */
+  look(): void {
+    this.#dirty = true;
+    this.#drain();
+    this.#sync();
+  }
   /** Serving looks up as soon as this process ends. */
   wakeFor(pid: number): void {
     const fd = this.#native.pidfd(pid);
@@ -216,6 +222,7 @@ export class ExecServer {
   }
   /** Files that poll(2) would now find readable get a byte. */
   #notify(): void {
+    this.#files.wake();
     const errors = this.machine.drivers.reduce((sum, driver) => sum + driver.softwareErrors.length, 0);
     if (errors === this.#errors) return;
     this.#errors = errors;
@@ -418,6 +425,10 @@ export class ExecServer {
       else this.#reply(session, 0, mapped.dontCopy ? 1 : 0, mapped.pieces);
       return;
     }
+    if (op === Op.poll) {
+      this.#reply(session, this.#files.polled(file));
+      return;
+    }
     const [first, second, third] = [number(0), number(1), word(2)];
     const position = third === POSITION;
     const run = (): number => {
@@ -427,7 +438,9 @@ export class ExecServer {
         case Op.read:
           return position ? task.read(fd, first, second) : task.pread(fd, first, second, Number(BigInt.asIntN(64, third)));
         case Op.write:
-          return position ? task.write(fd, first, second) : task.pwrite(fd, first, second, Number(BigInt.asIntN(64, third)));
+          return this.#accesses.writing(session, () =>
+            position ? task.write(fd, first, second) : task.pwrite(fd, first, second, Number(BigInt.asIntN(64, third))),
+          );
         default:
           return -Errno.ENOSYS;
       }
@@ -437,6 +450,8 @@ export class ExecServer {
     this.#drain();
     if (op === Op.write || op === Op.ioctl) this.#dirty = true;
     this.#sync();
+    // Who reads has read the byte too.
+    if (op === Op.read) this.#files.polled(file);
     if (result === PENDING) this.#pending.push({ session, retry: call });
     else this.#finish(session, result);
   }

@@ -23,8 +23,10 @@ export interface ServedFile {
   readonly used: Map<Session, number>;
   /** Eventfds that it was given. */
   readonly eventfds: EventFds;
-  /** A byte lies in the handle, so that poll(2) sees it. */
-  signalled: boolean;
+  /** Who a driver wakes when the file may be ready. */
+  readonly waiter: UserTask;
+  /** What poll(2) finds, once a byte in the handle has said so; 0: no byte is there. */
+  ready: number;
 }
 
 const SLOT_WORDS = Slot.size / 4;

@@ -9,7 +9,7 @@ export const PAYLOAD = 4096;
 /** The value of a signal that says that memory is gone. */
 export const REVOKED = 0x5109;
 
-export const Op = { hello: 1, open: 2, sync: 3, ioctl: 4, mmap: 5, munmap: 6, read: 7, write: 8, wake: 9, trap: 10, piece: 11 } as const;
+export const Op = { hello: 1, open: 2, sync: 3, ioctl: 4, mmap: 5, munmap: 6, read: 7, write: 8, wake: 9, trap: 10, piece: 11, poll: 12 } as const;
 export const Kind = { movdir64b: 1, enqcmd: 2 } as const;
 export const SlotStatus = { empty: 0, waits: 1, answered: 2 } as const;
 export const Answer = { done: 0, retry: 1, busError: 2, protection: 3, notOurs: 4 } as const;

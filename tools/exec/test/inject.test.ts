@@ -42,6 +42,8 @@ test.skipIf(missing).each([
   ['status=0x03@2+2', ['6', '1'], '01 03 01 03 01 03 retries 0 poll 0'],
   ['status=0x1a@1,status=0x10@4', ['4', '0'], '1a 01 01 10 retries 0 poll 0'],
   ['retry@2+3', ['4', '1'], '01 01 01 01 retries 2 poll 0'],
+  ['status=0x83@3', ['5', '2'], '01 01 83 01 01 retries 0 poll 0'],
+  ['status=0x03@2+2', ['6', '3'], '01 03 01 03 01 03 retries 0 poll 0'],
   ['swerror=0x12@2', ['2', '0'], '01 01 retries 0 poll 1'],
 ] as const)('%s', async (text, args, output) => {
   expect(await run(text, args)).toBe(output);
