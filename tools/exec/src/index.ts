@@ -5,7 +5,7 @@
  */
 export type { ServerCounts } from './accesses.js';
 export { type Injections, injectionHelp, parseInjections } from './inject.js';
-export { buildMachine, deviceProfiles, type Machine, MachineError, type MachineOptions } from './machine.js';
+export { buildMachine, deviceDrivers, deviceProfiles, type Machine, MachineError, type MachineOptions } from './machine.js';
 export { type Native, NativeMissingError, native } from './native.js';
 export { type Ending, environment, type RunOptions, runProgram, type Started, start } from './run.js';
 export { ExecServer, type ServerOptions } from './server.js';

@@ -6,6 +6,7 @@ import { errnoName } from '@siov/layout/uapi';
 import { Host } from '@siov/stack';
 import { ForeignMemory } from './foreign.js';
 import type { Native, NativeBytes } from './native.js';
+import { offerUacce } from './uacce.js';
 
 /** A name or a configuration that the machine cannot be built from. */
 export class MachineError extends Error {}
@@ -15,6 +16,12 @@ export const deviceProfiles: Readonly<Record<string, { readonly about: string; r
   'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape, with an event log", profile: gnrD },
   'iax-spr': { about: "IAX, the analytics accelerator, of Sapphire Rapids' shape", profile: sprIax },
   'iax-2.0': { about: 'an IAX of version 2.0', profile: iax2 },
+};
+
+/** How programs get at a device. */
+export const deviceDrivers: Readonly<Record<string, string>> = {
+  idxd: '/dev/dsa or /dev/iax, configured as accel-config does',
+  uacce: '/dev/idxd_dwq-N and /dev/idxd_swq-N, found by /sys/class/uacce',
 };
 
 /** One shared and one dedicated queue for user programs, in the format of accel-config's files. */
@@ -55,7 +62,7 @@ export interface Machine {
   readonly ram: NativeBytes;
 }
 export interface MachineOptions {
-  /** Names of `deviceProfiles`; default: one 'dsa-spr'. */
+  /** Names of `deviceProfiles`, each with a driver of `deviceDrivers` after a colon (default: idxd); default: one 'dsa-spr'. */
   readonly devices?: readonly string[];
   /** The text of a file for `accel-config load-config`; default: a shared and a dedicated queue of each device. '': nothing is configured. */
   readonly config?: string;
@@ -67,7 +74,12 @@ const RAM_BYTES = 64 * 2 ** 20;
 /** Throws MachineError. */
 export function buildMachine(native: Native, options: MachineOptions = {}): Machine {
   const { devices = ['dsa-spr'], config, trace } = options;
-  const profiles = devices.map((name) => {
+  const bound = devices.map((text) => text.split(':')[1] ?? 'idxd');
+  for (const driver of bound)
+    if (!Object.hasOwn(deviceDrivers, driver))
+      throw new MachineError(`there is no driver '${driver}'; there are ${Object.keys(deviceDrivers).join(', ')}`);
+  const profiles = devices.map((text) => {
+    const name = text.split(':')[0]!;
     const found = Object.hasOwn(deviceProfiles, name) ? deviceProfiles[name] : undefined;
     if (!found) throw new MachineError(`there is no device '${name}'; there are ${Object.keys(deviceProfiles).join(', ')}`);
     return found.profile;
@@ -76,11 +88,11 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
   const ram = native.allocate(RAM_BYTES);
   const host = new Host({ devices: profiles, foreign, ram: ram.bytes, ...(trace ? { trace } : {}) });
   const { kernel } = host;
-  const drivers = kernel.devices.map((device) => kernel.bindIdxd(device));
+  const drivers = kernel.devices.map((device, i) => (bound[i] === 'uacce' ? offerUacce(host, device, i).driver : kernel.bindIdxd(device)));
   const { sysfs } = kernel.user;
   sysfs.add('/sys/module/idxd/parameters/sva', { show: () => 'Y\n' });
   // As after boot: configured by nobody, and off.
-  if (config === undefined) for (const driver of drivers) apply(defaultConfig(driver));
+  if (config === undefined) for (const [i, driver] of drivers.entries()) if (bound[i] === 'idxd') apply(defaultConfig(driver));
   if (config) apply(config);
   return { host, drivers, foreign, ram };
 

@@ -3,7 +3,7 @@ import { sprDsa } from '@siov/idxd-device';
 import { Host } from '@siov/stack';
 import { expect, test } from 'vitest';
 import { ForeignMemory } from '../src/foreign.js';
-import { compileShim, ExecServer, native, runProgram, start } from '../src/index.js';
+import { buildMachine, compileShim, ExecServer, native, runProgram, start } from '../src/index.js';
 import { offerUacce } from '../src/uacce.js';
 import { compiled, held, missing } from './rig.js';
 
@@ -16,7 +16,7 @@ function machine() {
 }
 
 test.skipIf(missing)('found by its class, started, used with MOVDIR64B and ENQCMD on plain memory, stopped, told by poll', async () => {
-  const server = new ExecServer(native(), machine());
+  const server = new ExecServer(native(), buildMachine(native(), { devices: ['dsa-spr:uacce'] }));
   try {
     const run = () => runProgram(server, compileShim(), compiled('uacce'), [], { stdio: 'pipe' });
     await run();

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import {
   buildMachine,
   compileShim,
+  deviceDrivers,
   deviceProfiles,
   ExecServer,
   injectionHelp,
@@ -21,7 +22,12 @@ import { nsText, table } from './text.js';
 import { ChromeTrace } from './trace.js';
 
 const options: readonly Option[] = [
-  { name: 'device', value: 'NAMES', help: `accelerators, with commas between: ${Object.keys(deviceProfiles).join(', ')}`, default: 'dsa-spr' },
+  {
+    name: 'device',
+    value: 'NAMES',
+    help: `accelerators, with commas between: ${Object.keys(deviceProfiles).join(', ')}; each with a driver, as in dsa-spr:uacce: ${Object.keys(deviceDrivers).join(', ')} (default idxd)`,
+    default: 'dsa-spr',
+  },
   {
     name: 'config',
     value: 'FILE',
