@@ -5,11 +5,8 @@
 /* A descriptor goes: when the call returns, the file behind it has been closed if it was the last. */
 #define CLOSING(fd, call)                                                                                                                      \
 	({                                                                                                                                     \
-		int ours = is_handle(fd, NULL);                                                                                                \
-		int result = call;                                                                                                             \
-		if (ours && result >= 0)                                                                                                       \
-			simple(SIOV_SYNC, 0, 0, 0, 0);                                                                                         \
-		result;                                                                                                                        \
+		int ours = is_handle(fd, NULL), result = call;                                                                                 \
+		ours && result >= 0 ? (simple(SIOV_SYNC, 0, 0, 0, 0), result) : result;                                                        \
 	})
 EXPORT int close(int fd) { return fd >= 0 && fd == last_socket ? (int)answer(-EBADF) : CLOSING(fd, REAL(close)(fd)); }
 EXPORT int dup2(int from, int to) { return CLOSING(from == to ? -1 : to, REAL(dup2)(from, to)); }
@@ -17,50 +14,38 @@ EXPORT int dup3(int from, int to, int flags) { return CLOSING(to, REAL(dup3)(fro
 EXPORT int fclose(FILE *file) { return CLOSING(file ? fileno(file) : -1, REAL(fclose)(file)); }
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	ssize_t result = REAL(recvmsg)(fd, message, flags);
-	handles |= ready && result >= 0 && message->msg_controllen > 0;
-	return result;
+	return handles |= ready && message->msg_controllen > 0, REAL(recvmsg)(fd, message, flags);
 }
 
 /* A byte in a handle says that it is ready: it is read before the server is asked. */
-static void said(int fd)
-{
-	char byte;
-	SYS(recvfrom, fd, &byte, 1, MSG_DONTWAIT);
-}
-int polled(struct pollfd *fds, nfds_t n, int found)
+#define SAID(fd) SYS(recvfrom, fd, &(char){0}, 1, MSG_DONTWAIT)
+EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *set)
 {
 	struct handle file;
-	for (nfds_t i = 0; found > 0 && i < n; i++)
+	int all = REAL(ppoll)(fds, n, time, FREE(set)), found = all;
+	for (nfds_t i = 0; all > 0 && i < n; i++)
 		if (fds[i].revents & POLLIN && is_handle(fds[i].fd, &file)) {
-			said(fds[i].fd);
+			SAID(fds[i].fd);
 			long now = simple(SIOV_POLL, file.id, 0, 0, 0);
 			fds[i].revents = (short)((fds[i].revents & POLLOUT) | (now < 0 ? POLLERR : now & (fds[i].events | POLLERR | POLLHUP)));
 			found -= !fds[i].revents;
 		}
-	return found;
+	return all > 0 && found == 0 ? ppoll(fds, n, time, set) : found;
 }
-EXPORT int poll(struct pollfd *fds, nfds_t n, int ms)
-{
-	int all, found;
-	do
-		found = polled(fds, n, all = REAL(poll)(fds, n, ms));
-	while (found == 0 && all > 0);
-	return found;
-}
+EXPORT int poll(struct pollfd *fds, nfds_t n, int ms) { return ppoll(fds, n, ms < 0 ? NULL : &(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL); }
+SAME(__poll_chk, poll) SAME(__ppoll_chk, ppoll)
 
 #define POSITION (~0ull)
 #define TRANSFER(op, offset, call)                                                                                                             \
 	({                                                                                                                                     \
 		struct handle file;                                                                                                            \
-		is_handle(fd, &file) ? (said(fd), answer(simple(op, file.id, (uint64_t)(uintptr_t)buffer, n, (uint64_t)(offset)))) : call;                \
+		is_handle(fd, &file) ? (SAID(fd), answer(simple(op, file.id, (uint64_t)(uintptr_t)buffer, n, (uint64_t)(offset)))) : call;                \
 	})
 EXPORT ssize_t read(int fd, void *buffer, size_t n) { return TRANSFER(SIOV_READ, POSITION, REAL(read)(fd, buffer, n)); }
 EXPORT ssize_t write(int fd, const void *buffer, size_t n) { return TRANSFER(SIOV_WRITE, POSITION, REAL(write)(fd, buffer, n)); }
 EXPORT ssize_t pread(int fd, void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_READ, offset, REAL(pread)(fd, buffer, n, offset)); }
 EXPORT ssize_t pwrite(int fd, const void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_WRITE, offset, REAL(pwrite)(fd, buffer, n, offset)); }
-SAME(pread64, pread) SAME(pwrite64, pwrite)
-EXPORT int ioctl3(int fd, unsigned long number, uint64_t argument) __asm__("ioctl");
+SAME(pread64, pread) SAME(pwrite64, pwrite) SAME(ioctl, ioctl3) SAME(__read_chk, read) SAME(__pread_chk, pread) SAME(__pread64_chk, pread)
 int ioctl3(int fd, unsigned long number, uint64_t argument)
 {
 	struct handle file;
@@ -74,33 +59,26 @@ int ioctl3(int fd, unsigned long number, uint64_t argument)
 }
 
 /* A device's pages cannot be reached, every access traps; but for the pieces that the server has. */
-static void *mapped(uint64_t file, void *address, size_t length, int prot, int flags, off_t offset)
-{
-	struct siov_reply reply = {0};
-	int fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
-	long at = SYS(mmap, address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1);
-	if (at < 0 && at > -4096)
-		return (void *)answer(at);
-	struct siov_request map = {.op = SIOV_MMAP, .file = file, .args = {(uint64_t)at, length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset}};
-	long result = request(map, NULL, &reply);
-	if (result >= 0 && (result = pieces((uint64_t)at, 0, reply.args[1])) < 0)
-		simple(SIOV_MUNMAP, 0, (uint64_t)at, length, 0);
-	if (result < 0) {
-		SYS(munmap, at, length);
-		return (void *)answer(result);
-	}
-	if (reply.args[0])
-		madvise((void *)at, length, MADV_DONTFORK);
-	return (void *)at;
-}
 EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
 {
 	struct handle file;
+	struct siov_reply reply = {0};
+	int ours = fd >= 0 && !(flags & MAP_ANONYMOUS) && is_handle(fd, &file);
 	if (flags & MAP_FIXED && region_of((uintptr_t)address, length))
 		simple(SIOV_MUNMAP, 0, (uint64_t)(uintptr_t)address, length, 0);
-	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && is_handle(fd, &file))
-		return mapped(file.id, address, length, prot, flags, offset);
-	return (void *)answer(SYS(mmap, address, length, prot, flags, fd, offset));
+	int trap = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE));
+	long at = SYS(mmap, address, length, ours ? PROT_NONE : prot, ours ? trap : flags, ours ? -1 : fd, ours ? 0 : offset);
+	if (!ours || at < 0)
+		return (void *)answer(at);
+	struct siov_request map = {.op = SIOV_MMAP, .file = file.id, .args = {(uint64_t)at, length, (uint64_t)prot, (uint64_t)flags, (uint64_t)offset}};
+	long result = request(map, NULL, &reply);
+	if (result >= 0 && (result = pieces((uint64_t)at, 0, reply.args[1])) < 0)
+		simple(SIOV_MUNMAP, 0, (uint64_t)at, length, 0);
+	if (result >= 0 && reply.args[0])
+		madvise((void *)at, length, MADV_DONTFORK);
+	if (result < 0)
+		SYS(munmap, at, length);
+	return (void *)(result < 0 ? answer(result) : at);
 }
 SAME(mmap64, mmap)
 EXPORT int munmap(void *address, size_t length)

@@ -4,14 +4,10 @@
 #include <dirent.h>
 #include <linux/openat2.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 static int inside; /* a directory of the overlay may be the current one, or open */
 
-static int below(const char *path, const char *folder, size_t n)
-{
-	return !strncmp(path, folder, n) && (path[n] == '/' || !path[n]);
-}
+static int below(const char *path, const char *folder, size_t n) { return !strncmp(path, folder, n) && (path[n] == '/' || !path[n]); }
 /* The path of an open file, as the kernel gives it; its length or -errno. */
 static long path_of(long fd, char *out)
 {
@@ -66,8 +62,7 @@ static const char *overlay(long at, const char *path, char *out)
 		if (below(plain, folder, strlen(folder)))
 			return inside = 1, out;
 	struct stat ours, theirs;
-	int found = SYS(newfstatat, AT_FDCWD, out, &ours, AT_SYMLINK_NOFOLLOW) == 0;
-	if (!found || (S_ISDIR(ours.st_mode) && SYS(newfstatat, AT_FDCWD, plain, &theirs) == 0))
+	if (SYS(newfstatat, AT_FDCWD, out, &ours, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISDIR(ours.st_mode) && SYS(newfstatat, AT_FDCWD, plain, &theirs) == 0))
 		return path;
 	return inside = 1, out;
 }
@@ -115,14 +110,12 @@ static int opened(int at, const char *path, int flags, mode_t mode)
 	return (int)answer(SYS(openat, at, to, flags, mode));
 }
 /* Variadic in their headers; what is not given is rubbish in a register, and then not used. */
-EXPORT int open3(const char *path, int flags, mode_t mode) __asm__("open");
-EXPORT int openat4(int at, const char *path, int flags, mode_t mode) __asm__("openat");
 int open3(const char *path, int flags, mode_t mode) { return opened(AT_FDCWD, path, flags, mode); }
 int openat4(int at, const char *path, int flags, mode_t mode) { return opened(at, path, flags, mode); }
 EXPORT int __open_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
 EXPORT int __openat_2(int at, const char *path, int flags) { return opened(at, path, flags, 0); }
 EXPORT int creat(const char *path, mode_t mode) { return opened(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
-SAME(open64, open) SAME(openat64, openat) SAME(__open64_2, __open_2) SAME(__openat64_2, __openat_2) SAME(creat64, creat)
+SAME(open, open3) SAME(openat, openat4) SAME(open64, open3) SAME(openat64, openat4) SAME(__open64_2, __open_2) SAME(__openat64_2, __openat_2) SAME(creat64, creat)
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
@@ -136,30 +129,19 @@ EXPORT FILE *fopen(const char *path, const char *mode)
 }
 SAME(fopen64, fopen)
 
-EXPORT DIR *opendir(const char *path) { return REAL(opendir)(HERE(path)); }
-typedef int filter_t(const struct dirent *), compare_t(const struct dirent **, const struct dirent **);
-EXPORT int scandir(const char *path, struct dirent ***list, filter_t *filter, compare_t *compare) { return REAL(scandir)(HERE(path), list, filter, compare); }
-SAME(scandir64, scandir)
+/* Calls whose path alone is ours, in the first place or the second; whatever else they take and give fits a register. */
+#define GENERIC(name) ({ static long (*found)(long, long, long, long, long); found ? found : (found = dlsym(RTLD_NEXT, #name)); })
+#define FIRST(name)                                                                                                                            \
+	long first_##name(const char *path, long b, long c, long d, long e) { return GENERIC(name)((long)HERE(path), b, c, d, e); } SAME(name, first_##name)
+#define SECOND(name)                                                                                                                           \
+	long second_##name(long at, const char *path, long c, long d, long e) { return GENERIC(name)(at, (long)AT(at, path), c, d, e); } SAME(name, second_##name)
+FIRST(opendir) FIRST(scandir) FIRST(chdir) FIRST(access) FIRST(euidaccess) FIRST(readlink) FIRST(getxattr) FIRST(lgetxattr) FIRST(listxattr) FIRST(llistxattr)
+FIRST(chmod) FIRST(chown) SECOND(faccessat) SECOND(readlinkat) SECOND(fchmodat) SECOND(fchownat) SAME(scandir64, first_scandir) SAME(eaccess, first_euidaccess)
 EXPORT char *realpath(const char *path, char *out) { return shown(REAL(realpath)(HERE(path), out)); }
 EXPORT char *__realpath_chk(const char *path, char *out, size_t room) { return (void)room, realpath(path, out); }
 EXPORT char *canonicalize_file_name(const char *path) { return realpath(path, NULL); }
 EXPORT char *getcwd(char *out, size_t room) { return shown(REAL(getcwd)(out, room)); }
-EXPORT int chdir(const char *path) { return REAL(chdir)(HERE(path)); }
-EXPORT int access(const char *path, int mode) { return REAL(access)(HERE(path), mode); }
-EXPORT int faccessat(int at, const char *path, int mode, int flags) { return REAL(faccessat)(at, AT(at, path), mode, flags); }
-EXPORT int euidaccess(const char *path, int mode) { return REAL(euidaccess)(HERE(path), mode); }
-EXPORT int eaccess(const char *path, int mode) { return REAL(euidaccess)(HERE(path), mode); }
-EXPORT ssize_t readlink(const char *path, char *out, size_t room) { return REAL(readlink)(HERE(path), out, room); }
-EXPORT ssize_t readlinkat(int at, const char *path, char *out, size_t room) { return REAL(readlinkat)(at, AT(at, path), out, room); }
 EXPORT ssize_t __readlink_chk(const char *path, char *out, size_t n, size_t room) { return readlink(path, out, n < room ? n : room); }
-EXPORT ssize_t getxattr(const char *path, const char *name, void *out, size_t n) { return REAL(getxattr)(HERE(path), name, out, n); }
-EXPORT ssize_t lgetxattr(const char *path, const char *name, void *out, size_t n) { return REAL(lgetxattr)(HERE(path), name, out, n); }
-EXPORT ssize_t listxattr(const char *path, char *out, size_t n) { return REAL(listxattr)(HERE(path), out, n); }
-EXPORT ssize_t llistxattr(const char *path, char *out, size_t n) { return REAL(llistxattr)(HERE(path), out, n); }
-EXPORT int chmod(const char *path, mode_t mode) { return REAL(chmod)(HERE(path), mode); }
-EXPORT int fchmodat(int at, const char *path, mode_t mode, int flags) { return REAL(fchmodat)(at, AT(at, path), mode, flags); }
-EXPORT int chown(const char *path, uid_t user, gid_t group) { return REAL(chown)(HERE(path), user, group); }
-EXPORT int fchownat(int at, const char *path, uid_t user, gid_t group, int flags) { return REAL(fchownat)(at, AT(at, path), user, group, flags); }
 
 /* A device's node in the overlay is a plain file whose size is its number; a handle is a socket, which says it in its name. */
 static int status(int at, const char *path, struct stat *st, int flags)

@@ -14,8 +14,7 @@ static const char *token = ""; /* what abstract names begin with: the folder's o
 
 static void close_parents(void)
 {
-	if (last_socket >= 0)
-		SYS(close, last_socket);
+	SYS(close, last_socket);
 	last_socket = -1;
 }
 
@@ -33,35 +32,30 @@ __attribute__((constructor)) static void begin(void)
 	SYS(read, file, opaque, sizeof opaque - 2);
 	SYS(close, file);
 	long page = SYS(mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	if (page < 0 && page > -4096)
+	if (page < 0)
 		return;
 	space = (struct space *)page;
 	madvise(space, 4096, MADV_WIPEONFORK);
 	pthread_atfork(NULL, NULL, close_parents);
 	ready = handles = 1;
 	start_traps();
-	int fd = 64;
-	while (--fd >= 0 && !is_handle(fd, NULL))
-		;
-	handles = fd >= 0; /* inherited ones */
+	for (handles = 64; handles > 0 && !is_handle(handles - 1, NULL); handles--)
+		; /* inherited ones */
 }
 
 /* What stdio still holds reaches the server before the process is gone. */
 __attribute__((destructor)) static void end(void)
 {
-	if (!ready || !handles)
-		return;
-	fflush(NULL);
-	simple(SIOV_SYNC, 0, 0, 0, 0);
+	if (ready && handles)
+		fflush(NULL), simple(SIOV_SYNC, 0, 0, 0, 0);
 }
 
 static long exchange(struct siov_request *request, const void *payload, struct siov_reply *reply)
 {
 	struct iovec parts[2] = {{request, sizeof *request}, {(void *)payload, request->bytes}};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = payload ? 2 : 1};
-	if (SYS(sendmsg, space->socket, &message, MSG_NOSIGNAL) < 0)
-		return -EIO;
-	return SYS(recvfrom, space->socket, reply, sizeof *reply) == sizeof *reply ? reply->result : -EIO;
+	int sent = SYS(sendmsg, space->socket, &message, MSG_NOSIGNAL) >= 0;
+	return sent && SYS(recvfrom, space->socket, reply, sizeof *reply) == sizeof *reply ? reply->result : -EIO;
 }
 
 /* Connects to a socket in the overlay's folder; closes where that fails. */
@@ -83,17 +77,17 @@ static long theirs(void *at, size_t length, int prot, long fd, uint64_t offset)
 	long file = SYS(openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 	long result = file < 0 ? file : SYS(mmap, at, length, prot, MAP_SHARED | (at ? MAP_FIXED : 0), file, offset);
 	SYS(close, file);
-	return result < 0 && result > -4096 ? result : (madvise((void *)result, length, MADV_DONTFORK), result);
+	return result < 0 ? result : (madvise((void *)result, length, MADV_DONTFORK), result);
 }
 
 static long attach(void)
 {
 	close_parents();
-	long fd = reached(SYS(socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC), "socket");
 	/* Out of the way of programs that count their descriptors. */
-	long high = fd < 0 ? fd : SYS(fcntl, fd, F_DUPFD_CLOEXEC, 900);
+	long low = reached(SYS(socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC), "socket"), high = SYS(fcntl, low, F_DUPFD_CLOEXEC, 900);
+	long fd = high < 0 ? low : high;
 	if (high >= 0)
-		SYS(close, fd), fd = high;
+		SYS(close, low);
 	if (fd < 0)
 		return fd;
 	last_socket = space->socket = (int)fd;
@@ -105,7 +99,7 @@ static long attach(void)
 	prctl(PR_SET_PTRACER, server, 0, 0, 0);
 	space->server = server;
 	long ring = theirs(NULL, sizeof(struct siov_ring), PROT_READ | PROT_WRITE, (long)reply.args[0], 0);
-	if (ring < 0 && ring > -4096)
+	if (ring < 0)
 		return ring;
 	space->ring = (struct siov_ring *)ring;
 	space->connected = 1;
@@ -138,19 +132,14 @@ long pieces(uint64_t mapping, uint64_t from, uint64_t count)
 		struct siov_reply r = {0};
 		long fd = request((struct siov_request){.op = SIOV_PIECE, .args = {mapping, from}}, NULL, &r);
 		long at = fd < 0 ? fd : theirs((void *)(uintptr_t)r.args[0], r.args[1], (int)r.args[2], fd, r.args[3]);
-		if (at < 0 && at > -4096)
+		if (at < 0)
 			return at;
 	}
 	return 0;
 }
-static int server_gone(void)
-{
-	char byte;
-	return SYS(recvfrom, space->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
+static int server_gone(void) { return SYS(recvfrom, space->socket, &(char){0}, 1, MSG_PEEK | MSG_DONTWAIT) == 0; }
 
 /* ---- handles: stream sockets whose abstract name says which file of the server they are; so dup, fork, exec and SCM_RIGHTS just work */
-
 int is_handle(int fd, struct handle *out)
 {
 	struct sockaddr_un name;
@@ -178,8 +167,7 @@ long new_handle(struct handle file, int flags, long number)
 	if (fd >= 0 && number >= 0) {
 		long there = SYS(fcntl, fd, F_DUPFD_CLOEXEC, number);
 		SYS(close, fd);
-		if (there >= 0 && there != number)
-			SYS(close, there);
+		SYS(close, there == number ? -1 : there);
 		fd = there == number ? number : -EMFILE;
 	}
 	handles |= fd >= 0;
@@ -189,7 +177,6 @@ long new_handle(struct handle file, int flags, long number)
 }
 
 /* ---- the ring */
-
 struct siov_region *region_of(uintptr_t address, size_t length)
 {
 	if (space && space->ring)

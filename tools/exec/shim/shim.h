@@ -42,10 +42,7 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 	return result;
 }
 /* As libc gives it: -1 and errno. */
-static inline long answer(long result)
-{
-	return result >= 0 ? result : (errno = (int)-result, -1);
-}
+static inline long answer(long result) { return result >= 0 ? result : (errno = (int)-result, -1); }
 
 /* What this address space has; zero again in a child of fork, which has another. */
 struct space {
@@ -66,10 +63,12 @@ extern char opaque[];	/* directories that are the overlay's alone, each with a 0
 extern char root[];	/* the overlay's folder */
 extern size_t root_length;
 
+/* A mask never has those that instructions raise: one that is blocked would kill. */
+static inline sigset_t *without(sigset_t *set) { return sigdelset(set, SIGILL), sigdelset(set, SIGSEGV), sigdelset(set, SIGBUS), set; }
+#define FREE(set) (!(set) || !ready ? (set) : without(memcpy(&(sigset_t){0}, set, sizeof(sigset_t))))
 void start_traps(void);
 long request(struct siov_request request, const void *payload, struct siov_reply *reply);
 long simple(uint32_t op, uint64_t file, uint64_t a, uint64_t b, uint64_t c);
-int polled(struct pollfd *fds, nfds_t n, int found);
 int is_handle(int fd, struct handle *out);
 long new_handle(struct handle file, int flags, long number);
 long pieces(uint64_t mapping, uint64_t from, uint64_t count);

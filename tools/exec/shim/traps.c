@@ -13,36 +13,21 @@
 static struct sigaction chained[3];
 static const int trapped[3] = {SIGILL, SIGSEGV, SIGBUS};
 
-static int index_of(int number)
-{
-	return number == SIGILL ? 0 : number == SIGSEGV ? 1 : number == SIGBUS ? 2 : -1;
-}
-static sigset_t *without(sigset_t *set)
-{
-	for (int i = 0; i < 3; i++)
-		sigdelset(set, trapped[i]);
-	return set;
-}
-#define FREE(set) (!(set) || !ready ? (set) : without(memcpy(&(sigset_t){0}, set, sizeof(sigset_t))))
+static int index_of(int number) { return number == SIGILL ? 0 : number == SIGSEGV ? 1 : number == SIGBUS ? 2 : -1; }
 
 EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
 {
 	int i = ready ? index_of(number) : -1;
-	if (i >= 0) {
-		struct sigaction before = chained[i];
-		if (action)
-			chained[i] = *action;
-		if (old)
-			*old = before;
-		return 0;
-	}
-	struct sigaction copy;
-	if (action && ready) {
-		copy = *action;
+	struct sigaction copy = action ? *action : (struct sigaction){0}, before = chained[i < 0 ? 0 : i];
+	if (i < 0 && ready)
 		without(&copy.sa_mask);
-		action = &copy;
-	}
-	return REAL(sigaction)(number, action, old);
+	if (i < 0)
+		return REAL(sigaction)(number, action ? &copy : NULL, old);
+	if (action)
+		chained[i] = copy;
+	if (old)
+		*old = before;
+	return 0;
 }
 static sighandler_t set(int number, sighandler_t handler, int flags)
 {
@@ -55,7 +40,6 @@ EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old) { return REA
 EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) { return REAL(pthread_sigmask)(how, how == SIG_UNBLOCK ? set : FREE(set), old); }
 EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *a, const sigset_t *set) { return REAL(pthread_attr_setsigmask_np)(a, FREE(set)); }
 EXPORT int sigsuspend(const sigset_t *set) { return REAL(sigsuspend)(FREE(set)); }
-EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *set) { return polled(fds, n, REAL(ppoll)(fds, n, time, FREE(set))); }
 EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *t, const sigset_t *set) { return REAL(pselect)(n, r, w, e, t, FREE(set)); }
 EXPORT int epoll_pwait(int fd, struct epoll_event *out, int n, int ms, const sigset_t *set) { return REAL(epoll_pwait)(fd, out, n, ms, FREE(set)); }
 
@@ -142,17 +126,12 @@ static int submission(int number, ucontext_t *context)
 	const uint8_t *at = (const uint8_t *)g[REG_RIP];
 	int operand16 = 0, address32 = 0, repeat = 0, segment = 0, rex = 0;
 	uint64_t data[8];
-	for (;; at++)
-		if (*at == 0x66)
-			operand16 = 1;
-		else if (*at == 0x67)
-			address32 = 1;
-		else if (*at == 0xf2 || *at == 0xf3)
-			repeat = *at;
-		else if (*at == 0x64 || *at == 0x65)
-			segment = *at;
-		else if (*at != 0x2e && *at != 0x36 && *at != 0x3e && *at != 0x26)
-			break;
+	for (; *at && strchr("\x66\x67\xf2\xf3\x64\x65\x2e\x36\x3e\x26", *at); at++) {
+		operand16 |= *at == 0x66;
+		address32 |= *at == 0x67;
+		repeat = *at >= 0xf2 ? *at : repeat;
+		segment = *at == 0x64 || *at == 0x65 ? *at : segment;
+	}
 	if ((*at & 0xf0) == 0x40)
 		rex = *at++;
 	if (at[0] != 0x0f || at[1] != 0x38 || at[2] != 0xf8 || at[3] >> 6 == 3 || !(repeat || operand16))
@@ -220,14 +199,11 @@ static void trap(int number, siginfo_t *info, void *context)
 void start_traps(void)
 {
 	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART};
-	sigset_t free;
+	uint64_t three = 1ull << (SIGILL - 1) | 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1);
 	sigfillset(&action.sa_mask);
 	without(&action.sa_mask);
-	sigemptyset(&free);
-	for (int i = 0; i < 3; i++) {
-		sigaddset(&free, trapped[i]);
+	for (int i = 0; i < 3; i++)
 		REAL(sigaction)(trapped[i], &action, &chained[i]);
-	}
 	/* Whoever started this program may have blocked them. */
-	SYS(rt_sigprocmask, SIG_UNBLOCK, &free, 0, 8);
+	SYS(rt_sigprocmask, SIG_UNBLOCK, &three, 0, 8);
 }
