@@ -3,7 +3,7 @@ import { Errno } from '@siov/layout/uapi';
 import { EventFd, type OpenFile, type Task } from '@siov/vfs';
 import { expect, test } from 'vitest';
 import { buildMachine, compileShim, ExecServer, native, runProgram } from '../src/index.js';
-import { compiled, held, missing } from './rig.js';
+import { compiled, held, missing, scratch } from './rig.js';
 
 const Kind = { none: 0, ours: 1, eventfd: 2, other: 3 } as const;
 
@@ -60,9 +60,9 @@ test.skipIf(missing)('real descriptors for files that drivers give; drivers see 
   const server = new ExecServer(native(), machine);
   try {
     const shim = compileShim();
-    await runProgram(server, shim, compiled('given'), [], { stdio: 'pipe' });
+    await runProgram(server, shim, compiled('given'), [scratch()], { stdio: 'pipe' });
     const before = held(server);
-    expect(await runProgram(server, shim, compiled('given'), [], { stdio: 'pipe' })).toEqual({ code: 0, signal: null, output: '' });
+    expect(await runProgram(server, shim, compiled('given'), [scratch()], { stdio: 'pipe' })).toEqual({ code: 0, signal: null, output: '' });
     expect(held(server)).toEqual(before);
     expect({ open, files: files.size }).toEqual({ open: 0, files: 0 });
   } finally {

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { buildMachine, compileShim, ExecServer, type MachineOptions, native, runProgram, type ServerOptions } from '../src/index.js';
 
 const sources = fileURLToPath(new URL('./programs/', import.meta.url));
@@ -24,7 +24,9 @@ export const programs: readonly string[] = readdirSync(sources)
   .map((name) => name.slice(0, -2));
 
 let folder: string | undefined;
-process.on('exit', () => folder && rmSync(folder, { recursive: true, force: true }));
+afterAll(() => {
+  if (folder) rmSync(folder, { recursive: true, force: true });
+});
 /** A folder that goes with the tests. */
 export const scratch = (): string => (folder ??= mkdtempSync(join(tmpdir(), 'siov-exec-test-')));
 

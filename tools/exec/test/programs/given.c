@@ -1,4 +1,4 @@
-/* A device of the test that gives files and takes descriptors: /dev/siov-test. The ioctls are those of test/given.test.ts. */
+/* argv[1]: a folder. A device of the test that gives files and takes descriptors: /dev/siov-test. The ioctls are those of test/given.test.ts. */
 #include "queue.h"
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -9,7 +9,7 @@
 enum { GIVE = 1, GIVE_IN = 2, TWO = 3, KIND = 4, TAKE = 5, SIGNAL = 6, OPEN = 7, DROP = 8 };
 enum { NONE, OURS, EVENTFD, OTHER };
 
-int main(void)
+int main(int argc, char **argv)
 {
 	int fd = open("/dev/siov-test", O_RDWR), before = ioctl(fd, OPEN, 0);
 	CHECK(fd >= 0 && before == 0);
@@ -52,7 +52,8 @@ int main(void)
 	int path = open("/dev/null", O_PATH);
 	CHECK(ioctl(fd, KIND, path) == OTHER);
 	/* A file whose name says eventfd. */
-	char name[] = "/tmp/siov-exec-test-anon_inode:[eventfd]";
+	CHECK(argc == 2 && chdir(argv[1]) == 0);
+	const char *name = "anon_inode:[eventfd]";
 	int liar = open(name, O_CREAT | O_RDWR, 0600);
 	CHECK(liar >= 0 && ioctl(fd, KIND, liar) == OTHER && unlink(name) == 0);
 
