@@ -7,19 +7,20 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Errno, PENDING } from '@siov/layout/uapi';
+import { Errno } from '@siov/layout/uapi';
 import type { Program } from '@siov/vfs';
 import { Accesses, type ServerCounts } from './accesses.js';
+import { Calls } from './calls.js';
 import { Events } from './events.js';
 import { Files } from './files.js';
 import { type Injections, Injector } from './inject.js';
 import type { Machine } from './machine.js';
 import { Mappings } from './mappings.js';
-import type { Native, NativeBytes } from './native.js';
+import type { Native } from './native.js';
 import { nodesOf } from './nodes.js';
 import { type ServedFile, Session } from './session.js';
 import { sweep, Tree } from './tree.js';
-import { Op, PAYLOAD, POSITION, Reply, Request, Ring, VERSION } from './wire.js';
+import { Op, Request, Ring, VERSION } from './wire.js';
 
 /** How long the server looks at rings after the last work, before it sleeps, in milliseconds. */
 const SPIN_MS = 0.3;
@@ -70,14 +71,10 @@ export class ExecServer {
   readonly #files: Files;
   readonly #accesses: Accesses;
   readonly #mappings: Mappings;
+  readonly #calls: Calls;
   readonly #processes: number;
   readonly #handles: number;
   readonly #sessions: Session[] = [];
-  readonly #pending: { readonly session: Session; retry(): number }[] = [];
-  readonly #in: NativeBytes;
-  readonly #inData: DataView;
-  readonly #out: NativeBytes;
-  readonly #outData: DataView;
   #errors = 0;
   #closed = false;
   /** Until when Node's own events are looked at all the time: it is about to hear of an end. */
@@ -94,15 +91,17 @@ export class ExecServer {
     mkdirSync(this.root, { mode: 0o700 });
     const { kernel } = machine.host;
     this.#tree = new Tree(this.root, kernel.user.sysfs);
-    this.#in = native.allocate(Request.size + PAYLOAD);
-    this.#inData = new DataView(this.#in.bytes.buffer, this.#in.bytes.byteOffset, this.#in.bytes.length);
-    this.#out = native.allocate(4096);
-    this.#outData = new DataView(this.#out.bytes.buffer, this.#out.bytes.byteOffset, Reply.size);
     this.#events = new Events(native);
     this.#files = new Files(native, machine, this.#events, this.#token);
     this.#accesses = new Accesses(machine, this.counts);
     this.#mappings = new Mappings(native, machine);
     this.#accesses.loaded = (session, address) => this.#mappings.loaded(session, address);
+    const world = {
+      barrier: () => this.#barrier(),
+      happened: (changed: boolean) => this.#happened(changed),
+      close: (file: ServedFile) => this.#close(file),
+    };
+    this.#calls = new Calls(native, world, this.#files, this.#accesses, this.#mappings, this.counts);
     this.#processes = native.listen(join(this.root, 'socket'), true);
     this.#handles = native.listen(join(this.root, 'files'), false);
     for (const name of ['socket', 'files']) chmodSync(join(this.root, name), 0o600);
@@ -118,9 +117,7 @@ export class ExecServer {
 
   /** Something happened to the machine from outside of programs: a device went. They see it when this returns. */
   look(): void {
-    this.#dirty = true;
-    this.#drain();
-    this.#sync();
+    this.#happened(true);
   }
   /** Serving looks up as soon as this process ends. */
   wakeFor(pid: number): void {
@@ -213,7 +210,7 @@ export class ExecServer {
     foreign.flush();
     this.#mappings.settle();
     this.#notify();
-    this.#retry();
+    this.#calls.retry();
   }
   /** Until nothing is left that could happen. */
   #drain(): void {
@@ -229,16 +226,13 @@ export class ExecServer {
     this.#dirty = true;
     for (const file of this.#files) this.#files.signal(file);
   }
-  #retry(): void {
-    for (const waiting of this.#pending.splice(0)) {
-      const result = waiting.retry();
-      if (result === PENDING) this.#pending.push(waiting);
-      else this.#finish(waiting.session, result);
-    }
-  }
-
   /** Something that attributes or nodes show may have changed. */
   #dirty = true;
+  #happened(changed: boolean): void {
+    if (changed) this.#dirty = true;
+    this.#drain();
+    this.#sync();
+  }
   #sync(): void {
     if (!this.#dirty) return;
     this.#dirty = false;
@@ -268,12 +262,11 @@ export class ExecServer {
   /** The first packet of a process must be its introduction. */
   #stranger(fd: number): void {
     const native = this.#native;
-    const n = native.receive(fd, this.#in);
+    const n = native.receive(fd, this.#calls.packet);
     if (n === -Errno.EAGAIN) return;
     const reject = (): void => this.#events.forget(fd);
     const { pid, uid } = native.peer(fd);
-    const data = this.#inData;
-    if (n !== Request.size || data.getUint32(0, true) !== Op.hello || data.getBigUint64(Request.args, true) !== BigInt(VERSION)) {
+    if (n !== Request.size || this.#calls.op !== Op.hello || this.#calls.argument(0) !== VERSION) {
       reject();
       return;
     }
@@ -311,18 +304,18 @@ export class ExecServer {
     this.#events.rewatch(fd, () => this.#packets(made));
     this.#events.watch(pidfd, () => this.#end(made));
     this.counts.processes++;
-    this.#reply(made, process.pid, memory.fd);
+    this.#calls.reply(made, process.pid, memory.fd);
   }
 
   #packets(session: Session): void {
     for (let n = 0; n < AT_ONCE; n++) {
-      const length = this.#native.receive(session.connection, this.#in);
+      const length = this.#native.receive(session.connection, this.#calls.packet);
       if (length === -Errno.EAGAIN) return;
       if (length < Request.size) {
         this.#end(session);
         return;
       }
-      if (this.#inData.getUint32(Request.op, true) !== Op.wake) this.#call(session, length);
+      if (this.#calls.op !== Op.wake) this.#calls.call(session, length);
       if (session.task.exited) return;
     }
   }
@@ -334,27 +327,15 @@ export class ExecServer {
       if (n === -Errno.EAGAIN) return;
       if (n <= 0) {
         this.#close(file);
-        this.#drain();
-        this.#sync();
+        this.#happened(false);
         return;
       }
       if (file.kind !== 'a') continue;
       const text = String.fromCharCode(...this.#native.room.bytes.subarray(0, n));
       // Several writes may have come together: a line each.
       for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) this.machine.host.kernel.user.sysfs.write(file.path, line);
-      this.#dirty = true;
-      this.#drain();
-      this.#sync();
+      this.#happened(true);
     }
-  }
-
-  // --- calls
-
-  #reply(session: Session, result: number | bigint, ...args: readonly number[]): void {
-    const data = this.#outData;
-    data.setBigInt64(Reply.result, BigInt(result), true);
-    for (let i = 0; i < 4; i++) data.setBigUint64(Reply.args + i * 8, BigInt(args[i] ?? 0), true);
-    this.#native.send(session.connection, this.#out, Reply.size);
   }
 
   /** Everything that was closed or written before has happened. */
@@ -363,122 +344,6 @@ export class ExecServer {
     for (const session of this.#sessions) this.#accesses.posted(session);
     this.#drain();
     for (const file of this.#files) if (file.socket !== undefined) this.#stream(file);
-  }
-
-  #call(session: Session, length: number): void {
-    const data = this.#inData;
-    const { task } = session;
-    const op = data.getUint32(Request.op, true);
-    const word = (i: number): bigint => data.getBigUint64(Request.args + i * 8, true);
-    const number = (i: number): number => Number(word(i));
-    const id = Number(data.getBigUint64(Request.file, true));
-    this.counts.calls++;
-    if (op === Op.open) {
-      const bytes = this.#in.bytes.slice(Request.size, length);
-      const flags = number(0);
-      this.#barrier();
-      this.#open(session, String.fromCharCode(...bytes), flags);
-      return;
-    }
-    if (op === Op.sync) {
-      const forgotten = this.#files.get(id);
-      if (forgotten && forgotten.opener === session && forgotten.socket === undefined) this.#close(forgotten);
-      this.#barrier();
-      this.#sync();
-      this.#reply(session, 0);
-      return;
-    }
-    if (op === Op.munmap) {
-      const result = this.#mappings.unmap(session, number(0), number(1));
-      this.#dirty = true;
-      this.#drain();
-      this.#sync();
-      this.#reply(session, result);
-      return;
-    }
-    if (op === Op.trap) {
-      // What it stored before goes first.
-      this.#accesses.posted(session);
-      const result = this.#accesses.trap(session, number(0), number(1));
-      const offer = this.#mappings.takeOffer();
-      this.#drain();
-      this.#reply(session, result, offer?.start ?? 0, offer?.index ?? 0, offer ? 1 : 0);
-      return;
-    }
-    if (op === Op.piece) {
-      const found = this.#mappings.piece(session, number(0), number(1));
-      if (found) this.#reply(session, found.piece.fd, found.address, found.piece.length, found.prot, found.piece.at);
-      else this.#reply(session, -Errno.EINVAL);
-      return;
-    }
-    const file = this.#files.get(id);
-    const fd = file ? this.#files.descriptor(session, file) : -Errno.EBADF;
-    if (!file || fd < 0) {
-      this.#reply(session, fd);
-      return;
-    }
-    if (op === Op.mmap) {
-      const mapped = this.#files.during(file, () => this.#mappings.map(session, fd, [number(0), number(1), number(2), number(3), number(4)]));
-      this.#drain();
-      this.#sync();
-      if (typeof mapped === 'number') this.#reply(session, mapped);
-      else this.#reply(session, 0, mapped.dontCopy ? 1 : 0, mapped.pieces);
-      return;
-    }
-    if (op === Op.poll) {
-      this.#reply(session, this.#files.polled(file));
-      return;
-    }
-    const [first, second, third] = [number(0), number(1), word(2)];
-    const position = third === POSITION;
-    const run = (): number => {
-      switch (op) {
-        case Op.ioctl:
-          return task.ioctl(fd, first, second);
-        case Op.read:
-          return position ? task.read(fd, first, second) : task.pread(fd, first, second, Number(BigInt.asIntN(64, third)));
-        case Op.write:
-          return this.#accesses.writing(session, () =>
-            position ? task.write(fd, first, second) : task.pwrite(fd, first, second, Number(BigInt.asIntN(64, third))),
-          );
-        default:
-          return -Errno.ENOSYS;
-      }
-    };
-    const call = (): number => this.#files.during(file, run);
-    const result = call();
-    this.#drain();
-    if (op === Op.write || op === Op.ioctl) this.#dirty = true;
-    this.#sync();
-    // Who reads has read the byte too.
-    if (op === Op.read) this.#files.polled(file);
-    if (result === PENDING) this.#pending.push({ session, retry: call });
-    else this.#finish(session, result);
-  }
-
-  /** Answers a call of a driver. A file that it gave the process gets its handle under the number that the driver knows. */
-  #finish(session: Session, result: number): void {
-    const given = session.installed.splice(0);
-    // No ioctl gives two.
-    const file = given.length === 1 && result >= 0 ? this.#files.keep(session, given[0]!, 'f', '') : undefined;
-    if (typeof file === 'object') {
-      this.#reply(session, result, file.id, given[0]!);
-      return;
-    }
-    for (const fd of given) session.task.close(fd);
-    this.#reply(session, given.length > 0 && result >= 0 ? -Errno.EMFILE : result);
-  }
-
-  #open(session: Session, path: string, flags: number): void {
-    const file = this.#files.open(session, path, flags);
-    if (typeof file === 'number') {
-      this.#reply(session, file);
-      return;
-    }
-    if (file.kind === 'c') this.#dirty = true;
-    this.#drain();
-    this.#sync();
-    this.#reply(session, file.id, file.kind.charCodeAt(0), file.rdev);
   }
 
   #close(file: ServedFile): void {
@@ -498,7 +363,7 @@ export class ExecServer {
     const { count, ms } = session.traps;
     this.counts.traps += count;
     this.counts.trapMs += ms;
-    for (let i = this.#pending.length - 1; i >= 0; i--) if (this.#pending[i]!.session === session) this.#pending.splice(i, 1);
+    this.#calls.forget(session);
     if (session.mm.areas.length > 0) this.#dirty = true;
     session.task.end(0, undefined);
     this.#mappings.end(session);
@@ -510,8 +375,7 @@ export class ExecServer {
       }
     }
     session.close();
-    this.#drain();
-    this.#sync();
+    this.#happened(false);
   }
 }
 
