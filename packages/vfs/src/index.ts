@@ -11,7 +11,7 @@ export type { Scheduled, ScheduledTask } from './schedule.js';
 export { schedule } from './schedule.js';
 export type { KernelCosts } from './spec.js';
 export { Counter, EventFdFlag, Syscall } from './spec.js';
-export type { Attribute } from './sysfs.js';
+export type { Attribute, SysfsVisitor } from './sysfs.js';
 export { Sysfs } from './sysfs.js';
 export type { PollFd, Program, StepResult } from './task.js';
 export { UserTask } from './task.js';

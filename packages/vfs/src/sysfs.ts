@@ -15,6 +15,12 @@ interface Link {
   readonly target: string;
 }
 type Node = Directory | Link | Attribute;
+/** What `walk` calls. Paths begin with '/sys'. */
+export interface SysfsVisitor {
+  directory(path: string): void;
+  link(path: string, target: string): void;
+  attribute(path: string, attribute: Attribute): void;
+}
 const isDirectory = (node: Node): node is Directory => 'children' in node;
 const isLink = (node: Node): node is Link => 'target' in node;
 /** Linux, MAXSYMLINKS. */
@@ -70,6 +76,17 @@ export class Sysfs {
   list(path: string): string[] {
     const node = this.find(partsOf(path), 0);
     return node && isDirectory(node) ? [...node.children.keys()].sort() : [];
+  }
+
+  /** All there is, directories before what is in them; links are not followed. */
+  walk(visitor: SysfsVisitor, path = '/sys', { children }: Directory = this.root): void {
+    visitor.directory(path);
+    for (const [name, node] of children) {
+      const child = `${path}/${name}`;
+      if (isDirectory(node)) this.walk(visitor, child, node);
+      else if (isLink(node)) visitor.link(child, node.target);
+      else visitor.attribute(child, node);
+    }
   }
 
   /** What lies at a path, links followed. */

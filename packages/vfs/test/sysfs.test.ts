@@ -79,3 +79,18 @@ test('an attribute says what may be done with it', () => {
   kernel.sysfs.add('/sys/x/c', { show: () => '', store: () => 0 });
   expect(['a', 'b', 'c', 'd', '.'].map((name) => kernel.sysfs.mode(`/sys/x/${name}`))).toEqual([0o444, 0o200, 0o644, 0, 0]);
 });
+
+test('a walk finds everything once, directories first, and follows no link', () => {
+  const sysfs = new Sysfs();
+  sysfs.add('/sys/b/x/one', { show: () => '1' });
+  sysfs.add('/sys/b/two', { store: () => 0 });
+  sysfs.link('/sys/a/up', '../b');
+  sysfs.directory('/sys/empty');
+  const seen: string[] = [];
+  sysfs.walk({
+    directory: (path) => void seen.push(`${path}/`),
+    link: (path, target) => void seen.push(`${path} -> ${target}`),
+    attribute: (path, { show }) => void seen.push(`${path} ${show?.() ?? '-'}`),
+  });
+  expect(seen).toEqual(['/sys/', '/sys/b/', '/sys/b/x/', '/sys/b/x/one 1', '/sys/b/two -', '/sys/a/', '/sys/a/up -> ../b', '/sys/empty/']);
+});

@@ -17,7 +17,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import type { Sysfs } from '@siov/vfs';
+import type { Attribute, Sysfs } from '@siov/vfs';
 
 /** Directories that are ours alone: whatever the machine has there is not seen. */
 const ALWAYS = ['/sys/bus/dsa', '/dev/dsa', '/dev/iax'];
@@ -29,6 +29,7 @@ export class Tree {
   readonly #sysfs: Sysfs;
   /** Texts of attributes as they are in the folder, by path below /sys. */
   readonly #texts = new Map<string, string>();
+  readonly #attributes = new Map<string, Attribute>();
   readonly #links = new Map<string, string>();
   readonly #folders = new Set<string>();
   readonly #nodes = new Map<string, number>();
@@ -53,7 +54,22 @@ export class Tree {
   /** Everything as it is now. `nodes`: paths of device nodes and their numbers. */
   sync(nodes: ReadonlyMap<string, number>): void {
     const seen = new Set<string>();
-    this.#folder('/sys', seen);
+    this.#attributes.clear();
+    this.#sysfs.walk({
+      directory: (path) => {
+        seen.add(path);
+        this.#folder(path);
+      },
+      link: (path, target) => {
+        seen.add(path);
+        this.#link(path, target);
+      },
+      attribute: (path, attribute) => {
+        seen.add(path);
+        this.#attributes.set(path, attribute);
+        this.#attribute(path, attribute);
+      },
+    });
     for (const known of [this.#texts, this.#links]) for (const path of known.keys()) if (!seen.has(path)) this.#drop(known, path);
     for (const path of [...this.#folders].reverse())
       if (!seen.has(path)) {
@@ -78,7 +94,8 @@ export class Tree {
     for (let i = 0; i < count; i++) {
       const path = this.#rest.pop();
       if (path === undefined) return;
-      if (this.#texts.has(path)) this.#attribute(path);
+      const attribute = this.#attributes.get(path);
+      if (attribute) this.#attribute(path, attribute);
     }
   }
 
@@ -87,33 +104,20 @@ export class Tree {
     known.delete(path);
   }
 
-  #folder(path: string, seen: Set<string>): void {
-    const sysfs = this.#sysfs;
-    seen.add(path);
-    if (!this.#folders.has(path)) {
-      mkdirSync(join(this.#root, path), { recursive: true });
-      this.#folders.add(path);
-    }
-    for (const name of sysfs.list(path)) {
-      const child = `${path}/${name}`;
-      const target = sysfs.readLink(child);
-      if (target !== undefined) {
-        seen.add(child);
-        if (this.#links.get(child) === target) continue;
-        unlink(join(this.#root, child));
-        symlinkSync(target.startsWith('/') ? relative(path, target) : target, join(this.#root, child));
-        this.#links.set(child, target);
-      } else if (sysfs.kind(child) === 'directory') this.#folder(child, seen);
-      else {
-        seen.add(child);
-        this.#attribute(child);
-      }
-    }
+  #folder(path: string): void {
+    if (this.#folders.has(path)) return;
+    mkdirSync(join(this.#root, path), { recursive: true });
+    this.#folders.add(path);
   }
-
-  #attribute(path: string): void {
-    const mode = this.#sysfs.mode(path);
-    const shown = mode & 0o444 ? this.#sysfs.read(path) : '';
+  #link(path: string, target: string): void {
+    if (this.#links.get(path) === target) return;
+    unlink(join(this.#root, path));
+    symlinkSync(target.startsWith('/') ? relative(dirname(path), target) : target, join(this.#root, path));
+    this.#links.set(path, target);
+  }
+  #attribute(path: string, attribute: Attribute): void {
+    const shown = attribute.show?.() ?? '';
+    const mode = (attribute.show ? 0o444 : 0) | (attribute.store ? 0o200 : 0);
     const text = typeof shown === 'string' ? shown : '';
     if (this.#texts.get(path) === text) return;
     const file = join(this.#root, path);
