@@ -36,11 +36,17 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int ms) { return ppoll(fds, n, ms 
 SAME(__poll_chk, poll) SAME(__ppoll_chk, ppoll)
 
 #define POSITION (~0ull)
-#define TRANSFER(op, offset, call)                                                                                                             \
-	({                                                                                                                                     \
-		struct handle file;                                                                                                            \
-		is_handle(fd, &file) ? (SAID(fd), answer(simple(op, file.id, (uint64_t)(uintptr_t)buffer, n, (uint64_t)(offset)))) : call;                \
-	})
+/* What would wait does so here, where signals reach it and other threads' calls go on. */
+static long transfer(uint32_t op, int fd, uint64_t file, const void *buffer, size_t n, uint64_t offset)
+{
+	struct pollfd poller = {.fd = fd, .events = POLLIN};
+	for (;;) {
+		long result = (SAID(fd), simple(op, file, (uint64_t)(uintptr_t)buffer, n, offset));
+		if (result != -SIOV_WAIT || SYS(poll, &poller, 1, -1) < 0)
+			return result == -SIOV_WAIT ? -EINTR : result;
+	}
+}
+#define TRANSFER(op, offset, call) ({ struct handle file; is_handle(fd, &file) ? answer(transfer(op, fd, file.id, buffer, n, (uint64_t)(offset))) : call; })
 EXPORT ssize_t read(int fd, void *buffer, size_t n) { return TRANSFER(SIOV_READ, POSITION, REAL(read)(fd, buffer, n)); }
 EXPORT ssize_t write(int fd, const void *buffer, size_t n) { return TRANSFER(SIOV_WRITE, POSITION, REAL(write)(fd, buffer, n)); }
 EXPORT ssize_t pread(int fd, void *buffer, size_t n, off_t offset) { return TRANSFER(SIOV_READ, offset, REAL(pread)(fd, buffer, n, offset)); }

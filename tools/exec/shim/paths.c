@@ -14,9 +14,7 @@ static long path_of(long fd, char *out)
 	char link[40];
 	snprintf(link, sizeof link, fd == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/%ld", fd);
 	long n = SYS(readlink, link, out, PATH_MAX - 1);
-	if (n >= 0)
-		out[n] = 0;
-	return n;
+	return n < 0 ? n : (out[n] = 0, n);
 }
 
 /* The path in the overlay, in `out`, or the path itself where the overlay has nothing to say. */
@@ -91,8 +89,7 @@ static int served(const char *path, int flags, char *out)
 	SYS(close, fd);
 	if (n < 0 || !regular || !below(full, root, root_length) || (reads && below(full + root_length, "/sys", 4)))
 		return 0;
-	strcpy(out, full + root_length);
-	return 1;
+	return strcpy(out, full + root_length) != NULL;
 }
 
 static int opened(int at, const char *path, int flags, mode_t mode)
@@ -105,9 +102,7 @@ static int opened(int at, const char *path, int flags, mode_t mode)
 		long id = request(open, name, &reply);
 		return (int)answer(id < 0 ? id : new_handle((struct handle){(uint64_t)id, reply.args[1], (char)reply.args[0]}, flags, -1));
 	}
-	if (to != path)
-		flags &= ~(O_CREAT | O_EXCL | O_TRUNC);
-	return (int)answer(SYS(openat, at, to, flags, mode));
+	return (int)answer(SYS(openat, at, to, to == path ? flags : flags & ~(O_CREAT | O_EXCL | O_TRUNC), mode));
 }
 /* Variadic in their headers; what is not given is rubbish in a register, and then not used. */
 int open3(const char *path, int flags, mode_t mode) { return opened(AT_FDCWD, path, flags, mode); }

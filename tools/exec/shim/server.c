@@ -114,8 +114,7 @@ long request(struct siov_request request, const void *payload, struct siov_reply
 	while (__atomic_exchange_n(&space->lock, 1, __ATOMIC_ACQUIRE))
 		SYS(sched_yield, 0);
 	long result = space->connected ? 0 : attach();
-	if (result == 0)
-		result = exchange(&request, payload, reply);
+	result = result ? result : exchange(&request, payload, reply);
 	__atomic_store_n(&space->lock, 0, __ATOMIC_RELEASE);
 	SYS(rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 	return result;

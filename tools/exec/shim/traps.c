@@ -61,17 +61,13 @@ static void chain(int number, siginfo_t *info, ucontext_t *context, int again)
 	/* The program's handler runs with the mask that it asked for; what returns from here goes back to the context's own. */
 	sigorset(&mask, &mask, &taken.sa_mask);
 	SYS(rt_sigprocmask, SIG_SETMASK, without(&mask), 0, 8);
-	if (taken.sa_flags & SA_SIGINFO)
-		taken.sa_sigaction(number, info, context);
-	else
-		taken.sa_handler(number);
+	taken.sa_flags & SA_SIGINFO ? taken.sa_sigaction(number, info, context) : taken.sa_handler(number);
 }
 static int deliver(int number, int code, uintptr_t address, ucontext_t *context)
 {
 	siginfo_t info = {.si_signo = number, .si_code = code};
 	info.si_addr = (void *)address;
-	chain(number, &info, context, 0);
-	return -1;
+	return chain(number, &info, context, 0), -1;
 }
 
 static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,

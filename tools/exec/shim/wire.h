@@ -10,6 +10,7 @@
 #define SIOV_VERSION 3
 #define SIOV_SLOTS 256
 #define SIOV_REGIONS 64
+#define SIOV_WAIT 512 /* negative, of a read: not now; the handle says when */
 #define SIOV_PAYLOAD 4096 /* of one request, at most: a path */
 #define SIOV_REVOKED 0x5109 /* value of a queued SIGBUS: memory of mappings that are not live is gone */
 

@@ -5,7 +5,7 @@ import type { Files } from './files.js';
 import type { Mappings } from './mappings.js';
 import type { Native, NativeBytes } from './native.js';
 import type { ServedFile, Session } from './session.js';
-import { Op, PAYLOAD, POSITION, Reply, Request } from './wire.js';
+import { Op, PAYLOAD, POSITION, Reply, Request, WAIT } from './wire.js';
 
 /** What goes on around a call. */
 interface World {
@@ -142,7 +142,8 @@ export class Calls {
     this.#world.happened(op === Op.write || op === Op.ioctl);
     // Who reads has read the byte too.
     if (op === Op.read) this.#files.polled(file);
-    if (result === PENDING) this.#pending.push({ session, retry: call });
+    if (result === PENDING && op === Op.read && this.#files.polls(file)) this.reply(session, -WAIT);
+    else if (result === PENDING) this.#pending.push({ session, retry: call });
     else this.#finish(session, result);
   }
 

@@ -149,6 +149,10 @@ export class Files {
     file.ready = ready;
     this.#native.send(file.socket, this.#byte, 1);
   }
+  /** Whether the file says when it is ready. */
+  polls(file: ServedFile): boolean {
+    return this.#holder.file(file.held)?.poll !== undefined;
+  }
   /** Looks again at those that drivers spoke of. */
   wake(): void {
     const woken = [...this.#woken];

@@ -6,6 +6,8 @@ export const SLOTS = 256;
 export const REGIONS = 64;
 export const PAYLOAD = 4096;
 
+/** Negative, of a read: not now. */
+export const WAIT = 512;
 /** The value of a signal that says that memory is gone. */
 export const REVOKED = 0x5109;
 

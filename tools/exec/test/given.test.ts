@@ -1,6 +1,6 @@
 /** Files that ioctls give, and descriptors in their arguments, by a device that does nothing else. open(2), pidfd_getfd(2), eventfd(2). */
-import { Errno } from '@siov/layout/uapi';
-import { EventFd, type OpenFile, type Task } from '@siov/vfs';
+import { Errno, Poll } from '@siov/layout/uapi';
+import { EventFd, type OpenFile, type Task, WaitQueue } from '@siov/vfs';
 import { expect, test } from 'vitest';
 import { buildMachine, compileShim, ExecServer, native, runProgram } from '../src/index.js';
 import { compiled, held, missing, scratch } from './rig.js';
@@ -13,6 +13,8 @@ test.skipIf(missing)('real descriptors for files that drivers give; drivers see 
   const taken: EventFd[] = [];
   const files = new Set<OpenFile>();
   const own: OpenFile = {};
+  const data: number[] = [];
+  const queue = new WaitQueue();
   const ioctl = (task: Task, number: number, argument: number): number => {
     const give = (): number => {
       const file: OpenFile = {
@@ -50,12 +52,24 @@ test.skipIf(missing)('real descriptors for files that drivers give; drivers see 
         return taken.length;
       case 7:
         return open;
+      case 9:
+        data.push(argument);
+        queue.wake();
+        return 0;
       default:
         taken.length = 0;
         return 0;
     }
   };
   own.ioctl = ioctl;
+  own.read = (task, address) => {
+    const byte = data.shift();
+    return byte === undefined ? queue.park(task) : task.copyOut(address, Uint8Array.of(byte)) || 1;
+  };
+  own.poll = (task) => {
+    queue.park(task);
+    return data.length > 0 ? Poll.IN : 0;
+  };
   machine.host.kernel.user.register('/dev/siov-test', { open: () => own });
   const server = new ExecServer(native(), machine);
   try {

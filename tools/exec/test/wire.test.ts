@@ -27,6 +27,7 @@ test('numbers, sizes and offsets are those of the header', (context) => {
     SIOV_TRAP: Op.trap,
     SIOV_PIECE: Op.piece,
     SIOV_POLL: Op.poll,
+    SIOV_WAIT: wire.WAIT,
     SIOV_REVOKED: wire.REVOKED,
     SIOV_MOVDIR64B: Kind.movdir64b,
     SIOV_ENQCMD: Kind.enqcmd,

@@ -5,9 +5,18 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
-enum { GIVE = 1, GIVE_IN = 2, TWO = 3, KIND = 4, TAKE = 5, SIGNAL = 6, OPEN = 7, DROP = 8 };
+enum { GIVE = 1, GIVE_IN = 2, TWO = 3, KIND = 4, TAKE = 5, SIGNAL = 6, OPEN = 7, DROP = 8, PUT = 9 };
 enum { NONE, OURS, EVENTFD, OTHER };
+
+static void nothing(int number) { (void)number; }
+static void *reader(void *fd)
+{
+	char byte = 0;
+	CHECK(read(*(int *)fd, &byte, 1) == 1);
+	return (void *)(intptr_t)byte;
+}
 
 int main(int argc, char **argv)
 {
@@ -80,6 +89,22 @@ int main(int argc, char **argv)
 		close(each);
 	}
 	CHECK(ioctl(fd, DROP, 0) == 0 && ioctl(fd, SIGNAL, 0) == 0);
+
+	/* A read waits without holding up other threads, and a signal ends it. */
+	pthread_t thread;
+	struct sigaction action = {.sa_handler = nothing};
+	struct pollfd poller = {.fd = fd, .events = POLLIN};
+	CHECK(sigaction(SIGALRM, &action, NULL) == 0 && poll(&poller, 1, 10) == 0);
+	CHECK(pthread_create(&thread, NULL, reader, &fd) == 0);
+	usleep(30000);
+	CHECK(ioctl(fd, KIND, fd) == OURS && ioctl(fd, PUT, 'x') == 0);
+	void *got;
+	CHECK(pthread_join(thread, &got) == 0 && got == (void *)'x');
+	struct itimerval timer = {.it_value = {0, 50000}};
+	char byte;
+	CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0 && read(fd, &byte, 1) == -1 && errno == EINTR);
+	CHECK(ioctl(fd, PUT, 'y') == 0 && poll(&poller, 1, 0) == 1 && poll(&poller, 1, 0) == 1 && poller.revents == POLLIN);
+	CHECK(read(fd, &byte, 1) == 1 && byte == 'y' && poll(&poller, 1, 0) == 0);
 
 	/* By fork, the child's own calls: files are known by their handles. */
 	int parents = ioctl(fd, GIVE, 0);
