@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const env = { ...process.env, TURBO_TELEMETRY_DISABLED: '1', npm_config_update_notifier: 'false' };
+const env = { ...process.env, TURBO_TELEMETRY_DISABLED: '1', npm_config_update_notifier: 'false', npm_config_prefer_offline: 'true' };
 const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { packageManager: string };
 const pnpm = (...args: string[]): void => void execFileSync('npx', ['--yes', packageManager, ...args], { cwd: root, env, stdio: 'pipe' });
 const packages = ['layout', 'pci-core', 'iommu', 'idxd-device', 'uacce'];
