@@ -87,6 +87,8 @@ EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off
 	return (void *)(result < 0 ? answer(result) : at);
 }
 SAME(mmap64, mmap)
+/* The server would not hear of it, and pages that trap would become plain memory. */
+EXPORT int mprotect(void *at, size_t n, int prot) { return region_of((uintptr_t)at, n) ? (int)answer(-EACCES) : REAL(mprotect)(at, n, prot); }
 EXPORT int munmap(void *address, size_t length)
 {
 	long result = region_of((uintptr_t)address, length) ? simple(SIOV_MUNMAP, 0, (uint64_t)(uintptr_t)address, length, 0) : 0;

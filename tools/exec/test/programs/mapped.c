@@ -36,6 +36,7 @@ static volatile uint32_t *map(int prot, size_t length, off_t offset)
 {
 	return mmap(NULL, length, prot, MAP_SHARED, fd, offset);
 }
+static void *registers_of(int fd) { return mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, REGISTERS); }
 
 int main(void)
 {
@@ -66,6 +67,7 @@ int main(void)
 	writer[1025] = 7;
 	CHECK(ram[1025] == 7 && SIGNAL_OF((void)nobody[0]) == SIGSEGV);
 
+	CHECK(mprotect((void *)registers_of(fd), 4096, PROT_NONE) == -1 && errno == EACCES);
 	/* A part goes, in the middle, at the start, at the end; the driver hears of the last. */
 	CHECK(munmap((void *)(ram + 1024), 4096) == 0);
 	CHECK(SIGNAL_OF((void)ram[1024]) == SIGSEGV && ram[0] == 0x3000 && ram[2048] == 0x3002);
