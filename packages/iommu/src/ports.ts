@@ -75,6 +75,10 @@ export interface ForeignProcesses {
   owns(rootFrame: number): boolean;
   /** As of `Upstream`; TlpStatus success, waiting, or notPresent (no page, or no right). `out.ns` is the unit's to fill. */
   acquire(rootFrame: number, access: number, hi: number, lo: number, max: number, out: Extent): number;
+  /** Whether a frame that no memory has stands for a page of such a process, which is pinned. Absent: none does. */
+  ownsFrame?(frame: number): boolean;
+  /** The same as `acquire` for the pages behind frames that follow each other, from byte `offset` of the first one on. */
+  acquireFrame?(frame: number, offset: number, access: number, max: number, out: Extent): number;
   /** After every write of any function; extents that are not its own are not its business. */
   commit(out: Extent): void;
 }

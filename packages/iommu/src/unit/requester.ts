@@ -233,7 +233,28 @@ export class Requester implements Upstream {
     }
     if (length > max) length = max;
     if (first >>> 8 === 0xfee) return this.refuse(Fault.interruptRange, access, pasid, hi, lo);
-    return this.fill(first, offset, length, out);
+    const filled = this.fill(first, offset, length, out);
+    return filled === success || unit.foreign === undefined ? filled : this.pinned(unit.foreign, first, offset, length, access, pasid, hi, lo, out);
+  }
+
+  /** A frame that no memory has may stand for a page of a process that is pinned. Where the process has no such page any more, it is not mapped. */
+  private pinned(
+    foreign: ForeignProcesses,
+    frame: number,
+    offset: number,
+    length: number,
+    access: number,
+    pasid: number,
+    hi: number,
+    lo: number,
+    out: Extent,
+  ): number {
+    if (!foreign.ownsFrame?.(frame)) return TlpStatus.unsupportedRequest;
+    const answer = foreign.acquireFrame!(frame, offset, access, length, out);
+    if (answer === TlpStatus.notPresent)
+      return this.refuse(this.second ? Fault.secondStageNoRight : Fault.firstStageNotPresent, access, pasid, hi, lo);
+    out.ns = this.ns;
+    return answer;
   }
 
   commit(out: Extent): void {
