@@ -1,4 +1,4 @@
 import { defineConfig } from 'tsup';
 import { library } from '../../tsup.shared.ts';
 
-export default defineConfig(library(['index', 'uacce', 'mdev', 'bare', 'vdev']));
+export default defineConfig(library(['index', 'uacce', 'mdev', 'bare', 'vdev', 'vfio']));

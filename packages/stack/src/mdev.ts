@@ -8,11 +8,12 @@ import { type IdxdMdevParent, idxdMdevParent, TYPE_1DWQ, type Vdev } from '@siov
 import { RegisterFront } from '@siov/iommu';
 import { errnoName, MapFlag, Open, Poll, Prot } from '@siov/layout/uapi';
 import { FrameAllocator } from '@siov/memory';
-import { MdevBus, VfioCore } from '@siov/vfio-mdev';
+import { MdevBus } from '@siov/vfio-mdev';
 import { EventFd, type Program, type Scheduled, schedule, type UserTask } from '@siov/vfs';
 import { GuestFrames, GuestMap, Kvm, type Vm, Counter as VmCounter, Vmm } from '@siov/vmm';
 import { Host, type HostOptions } from './host.js';
 import { KernelInstance } from './kernel.js';
+import { vfioOf } from './vfio.js';
 import type { OpenQueue } from './workload.js';
 
 export interface MdevStackOptions extends HostOptions {
@@ -58,12 +59,7 @@ export class MdevStack {
     this.driver = kernel.bindIdxd(kernel.devices[0]!, {
       wqs: uuids.map(() => ({ mode: 'dedicated', size: Math.floor(128 / uuids.length), group: 0, ...options.wq, type: 'mdev' })),
     });
-    const core = new VfioCore({
-      kernel: kernel.user,
-      iommufd: { contextOf: (file) => kernel.iommu.iommufd.contextOf(file as never) },
-      iommu: { pagingDomain: () => kernel.iommu.pagingDomain() },
-      isEventFd: (file) => (file instanceof EventFd ? file : undefined),
-    });
+    const core = vfioOf(host);
     const bus = new MdevBus({ core, kernel: kernel.user });
     this.parent = idxdMdevParent({ driver: this.driver, iommu: kernel.iommu });
     this.#parent = bus.registerParent(this.parent);

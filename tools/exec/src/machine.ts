@@ -4,9 +4,11 @@ import { iax2, sprIax } from '@siov/idxd-device/iax';
 import { applyConfig, type IdxdDriver, loadConfig } from '@siov/idxd-driver';
 import { errnoName } from '@siov/layout/uapi';
 import { Host } from '@siov/stack';
+import type { BoundVfioPci } from '@siov/stack/vfio';
 import { ForeignMemory } from './foreign.js';
 import type { Native, NativeBytes } from './native.js';
 import { offerUacce } from './uacce.js';
+import { offerVfio } from './vfio.js';
 
 /** A name or a configuration that the machine cannot be built from. */
 export class MachineError extends Error {}
@@ -22,6 +24,7 @@ export const deviceProfiles: Readonly<Record<string, { readonly about: string; r
 export const deviceDrivers: Readonly<Record<string, string>> = {
   idxd: '/dev/dsa or /dev/iax, configured as accel-config does',
   uacce: '/dev/idxd_dwq-N and /dev/idxd_swq-N, found by /sys/class/uacce',
+  'vfio-pci': 'the whole function: /dev/vfio/vfio and /dev/vfio/N, or /dev/vfio/devices/vfioN and /dev/iommu',
 };
 
 /** One shared and one dedicated queue for user programs, in the format of accel-config's files. */
@@ -56,7 +59,10 @@ const queue = (id: number, index: number, more: object): object => ({
 
 export interface Machine {
   readonly host: Host;
+  /** Of the devices that this kernel drives itself. */
   readonly drivers: readonly IdxdDriver[];
+  /** Devices that programs drive. */
+  readonly vfio?: readonly BoundVfioPci[];
   readonly foreign: ForeignMemory;
   /** The host's RAM, from frame 0 on. */
   readonly ram: NativeBytes;
@@ -66,35 +72,51 @@ export interface MachineOptions {
   readonly devices?: readonly string[];
   /** The text of a file for `accel-config load-config`; default: a shared and a dedicated queue of each device. '': nothing is configured. */
   readonly config?: string;
+  /** Pages that one process may have pinned for DMA through VFIO (default: no limit). RLIMIT_MEMLOCK. */
+  readonly lockedPages?: number;
   readonly trace?: { emit(event: number, a: number, b: number, c: number, d: number): void };
 }
 
 const RAM_BYTES = 64 * 2 ** 20;
 
+/** NAME or NAME:DRIVER. */
+function parseDevice(text: string): { readonly profile: Profile; readonly driver: string } {
+  const [name = '', driver = 'idxd', ...more] = text.split(':');
+  if (!Object.hasOwn(deviceProfiles, name))
+    throw new MachineError(`there is no device '${name}'; there are ${Object.keys(deviceProfiles).join(', ')}`);
+  if (more.length > 0 || !Object.hasOwn(deviceDrivers, driver))
+    throw new MachineError(
+      `there is no driver '${[driver, ...more].join(':')}' for ${name}; after the colon stands one of ${Object.keys(deviceDrivers).join(', ')}`,
+    );
+  return { profile: deviceProfiles[name]!.profile, driver };
+}
+
 /** Throws MachineError. */
 export function buildMachine(native: Native, options: MachineOptions = {}): Machine {
-  const { devices = ['dsa-spr'], config, trace } = options;
-  const bound = devices.map((text) => text.split(':')[1] ?? 'idxd');
-  for (const driver of bound)
-    if (!Object.hasOwn(deviceDrivers, driver))
-      throw new MachineError(`there is no driver '${driver}'; there are ${Object.keys(deviceDrivers).join(', ')}`);
-  const profiles = devices.map((text) => {
-    const name = text.split(':')[0]!;
-    const found = Object.hasOwn(deviceProfiles, name) ? deviceProfiles[name] : undefined;
-    if (!found) throw new MachineError(`there is no device '${name}'; there are ${Object.keys(deviceProfiles).join(', ')}`);
-    return found.profile;
-  });
-  const foreign = new ForeignMemory(native);
+  const { devices = ['dsa-spr'], config, trace, lockedPages } = options;
+  const wanted = devices.map(parseDevice);
+  const foreign = new ForeignMemory(native, lockedPages === undefined ? {} : { lockedPages });
   const ram = native.allocate(RAM_BYTES);
-  const host = new Host({ devices: profiles, foreign, ram: ram.bytes, ...(trace ? { trace } : {}) });
+  const host = new Host({ devices: wanted.map(({ profile }) => profile), foreign, ram: ram.bytes, ...(trace ? { trace } : {}) });
   const { kernel } = host;
-  const drivers = kernel.devices.map((device, i) => (bound[i] === 'uacce' ? offerUacce(host, device, i).driver : kernel.bindIdxd(device)));
+  const functions = kernel.devices.map((fn, i) => ({ fn, driver: wanted[i]!.driver }));
+  const idle: IdxdDriver[] = [];
+  const drivers: IdxdDriver[] = [];
+  for (const [i, { fn, driver }] of functions.entries()) {
+    if (driver === 'vfio-pci') continue;
+    drivers.push(driver === 'uacce' ? offerUacce(host, fn, i).driver : kernel.bindIdxd(fn));
+    if (driver === 'idxd') idle.push(drivers.at(-1)!);
+  }
+  const vfio = offerVfio(
+    host,
+    functions.filter(({ driver }) => driver === 'vfio-pci').map(({ fn }) => fn),
+  );
   const { sysfs } = kernel.user;
   sysfs.add('/sys/module/idxd/parameters/sva', { show: () => 'Y\n' });
   // As after boot: configured by nobody, and off.
-  if (config === undefined) for (const [i, driver] of drivers.entries()) if (bound[i] === 'idxd') apply(defaultConfig(driver));
+  if (config === undefined) for (const driver of idle) apply(defaultConfig(driver));
   if (config) apply(config);
-  return { host, drivers, foreign, ram };
+  return { host, drivers, vfio, foreign, ram };
 
   function apply(text: string): void {
     const loaded = loadConfig(text, drivers[0]?.capabilities.version);
