@@ -112,8 +112,9 @@ export class ForeignMm implements Mm {
   forgetMappings(): void {
     this.#end = 0;
   }
-  /** How many of the bytes from an address on lie in mappings with a right. */
+  /** How many of the bytes from an address on lie in mappings with a right. None does when the address space has ended, though pages are pinned. */
   allowed(address: number, length: number, right: number): number {
+    if (this.rootFrame < 0) return 0;
     let done = 0;
     while (done < length) {
       const at = address + done;
@@ -168,7 +169,7 @@ export class ForeignMm implements Mm {
   }
   /** Bytes into memory of ours; how many. */
   readInto(address: number, to: number, length: number): number {
-    return Math.max(0, this.#native.read(this.files.mem, to, length, address));
+    return this.rootFrame < 0 ? 0 : Math.max(0, this.#native.read(this.files.mem, to, length, address));
   }
   writeFrom(address: number, from: number, length: number): number {
     return this.rootFrame < 0 ? 0 : Math.max(0, this.#native.write(this.files.mem, from, length, address));

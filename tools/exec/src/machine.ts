@@ -16,6 +16,10 @@ export class MachineError extends Error {}
 export const deviceProfiles: Readonly<Record<string, { readonly about: string; readonly profile: Profile }>> = {
   'dsa-spr': { about: "DSA of Sapphire Rapids' shape", profile: sprDsa },
   'dsa-gnrd': { about: "DSA 2.0 of Granite Rapids-D's shape, with an event log", profile: gnrD },
+  'dsa-small': {
+    about: 'the same with transfers of at most 64 KiB and batches of at most 32: for programs that ask for all that a device can do',
+    profile: { ...sprDsa, name: 'dsa-small', maxTransferShift: 16, maxBatchShift: 5 },
+  },
   'iax-spr': { about: "IAX, the analytics accelerator, of Sapphire Rapids' shape", profile: sprIax },
   'iax-2.0': { about: 'an IAX of version 2.0', profile: iax2 },
 };
