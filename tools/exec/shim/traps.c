@@ -148,8 +148,10 @@ static int submission(int number, ucontext_t *context)
 		((volatile uint64_t *)to)[i] = data[i];
 	copying = NULL;
 	int result = SIOV_DONE;
-	if (region && !(region->live & 1))
-		return emulated(SIGSEGV, to, context);
+	/* The driver may put the page back: then it is there. */
+	int answer = region && !(region->live & 1) ? emulated(SIGSEGV, to, context) : 0;
+	if (answer || (region && !(region->live & 1)))
+		return answer;
 	if (region || repeat)
 		result = !region || !(region->live & 2) ? SIOV_PROTECTION : post(repeat ? SIOV_ENQCMD : SIOV_MOVDIR64B, to, data);
 	if (result == SIOV_PROTECTION)
