@@ -23,6 +23,8 @@ export interface HostOptions {
   readonly native?: Native;
   /** Processes of the machine itself that SVA may bind. The accelerators then keep no translations of their own. */
   readonly foreign?: ForeignProcesses;
+  /** Pages that users of /dev/iommu may have pinned, all together (default: no limit). RLIMIT_MEMLOCK. */
+  readonly lockedPages?: number;
   /** Entries of the unit's IOTLB, a power of two. */
   readonly iotlb?: number;
 }
@@ -93,6 +95,7 @@ export class Host {
       trace,
       iommu: this.ioremap(HostMap.iommu),
       interruptRemapping: true,
+      lockedPages: options.lockedPages,
       ecam: this.ioremap(HostMap.ecam),
       window: HostMap.window,
       ioremap: (address) => this.ioremap(address),

@@ -25,6 +25,8 @@ export interface KernelInstanceOptions {
   readonly iommu: Mmio;
   /** Interrupts through the IOMMU's remapping table, or straight to the APIC. */
   readonly interruptRemapping: boolean;
+  /** As `HostOptions` has it. */
+  readonly lockedPages?: number | undefined;
   readonly ecam: Mmio;
   readonly window: { readonly base: number; readonly bytes: number };
   ioremap(address: number, bytes: number): Mmio;
@@ -69,6 +71,7 @@ export class KernelInstance {
       clock,
       vectors: apic,
       costs: costs.iommuDriver,
+      lockedPages: options.lockedPages,
       ...(trace ? { trace } : {}),
     });
     this.iommu.enable();

@@ -30,12 +30,12 @@ export class PinnedRange {
       const pages = Math.min(BATCH, (this.size - done) / 4096);
       let result = this.mm.pin(address + done, pages, write, frames);
       let count = pages;
-      if (result >= 0) this.pinned.push(frames.slice(0, pages));
+      if (result >= 0) result = this.keep(frames, pages);
       else if (pages > 1 && isDevice && result === -Errno.EFAULT) {
         // Device pages among them, perhaps: page by page.
         count = 1;
         result = this.mm.pin(address + done, 1, write, frames);
-        if (result >= 0) this.pinned.push(frames.slice(0, 1));
+        if (result >= 0) result = this.keep(frames, 1);
         else result = this.devicePage(address + done, write, frames, isDevice);
       } else if (isDevice && result === -Errno.EFAULT) result = this.devicePage(address + done, write, frames, isDevice);
       if (result >= 0) result = this.map(this.iova + done, frames, count, prot);
@@ -53,8 +53,19 @@ export class PinnedRange {
   release(): void {
     if (this.mapped > 0) this.domain.unmap(this.iova, this.mapped);
     this.mapped = 0;
-    for (const frames of this.pinned) this.mm.unpin(frames, frames.length);
+    for (const frames of this.pinned) {
+      this.mm.unpin(frames, frames.length);
+      this.mm.lockPages?.(-frames.length);
+    }
     this.pinned.length = 0;
+  }
+
+  /** Pages that are pinned now count as locked, or are pinned no more: -ENOMEM. Linux, vfio_lock_acct. */
+  private keep(frames: Int32Array, count: number): number {
+    const refused = this.mm.lockPages?.(count) ?? 0;
+    if (refused < 0) this.mm.unpin(frames, count);
+    else this.pinned.push(frames.slice(0, count));
+    return refused;
   }
 
   private devicePage(address: number, write: boolean, frames: Int32Array, isDevice: (frame: number) => boolean): number {

@@ -4,6 +4,8 @@
 export interface Mm {
   pin(address: number, pages: number, write: boolean, out: Int32Array, at?: number): number;
   unpin(frames: Int32Array, count: number): void;
+  /** Counts pages as locked: 0, or -ENOMEM beyond RLIMIT_MEMLOCK. A negative number takes them back. Absent: nobody counts. */
+  lockPages?(pages: number): number;
   /** The frame that shows at an address now, or -1. */
   frameOf(address: number): number;
   handleFault(hi: number, lo: number, access: number): number;

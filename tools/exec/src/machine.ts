@@ -76,7 +76,7 @@ export interface MachineOptions {
   readonly devices?: readonly string[];
   /** The text of a file for `accel-config load-config`; default: a shared and a dedicated queue of each device. '': nothing is configured. */
   readonly config?: string;
-  /** Pages that one process may have pinned for DMA through VFIO (default: no limit). RLIMIT_MEMLOCK. */
+  /** Pages that a process may have pinned through a container, and all together through /dev/iommu (default: no limit). RLIMIT_MEMLOCK. */
   readonly lockedPages?: number;
   readonly trace?: { emit(event: number, a: number, b: number, c: number, d: number): void };
 }
@@ -101,7 +101,13 @@ export function buildMachine(native: Native, options: MachineOptions = {}): Mach
   const wanted = devices.map(parseDevice);
   const foreign = new ForeignMemory(native, lockedPages === undefined ? {} : { lockedPages });
   const ram = native.allocate(RAM_BYTES);
-  const host = new Host({ devices: wanted.map(({ profile }) => profile), foreign, ram: ram.bytes, ...(trace ? { trace } : {}) });
+  const host = new Host({
+    devices: wanted.map(({ profile }) => profile),
+    foreign,
+    ram: ram.bytes,
+    ...(lockedPages === undefined ? {} : { lockedPages }),
+    ...(trace ? { trace } : {}),
+  });
   const { kernel } = host;
   const functions = kernel.devices.map((fn, i) => ({ fn, driver: wanted[i]!.driver }));
   const idle: IdxdDriver[] = [];

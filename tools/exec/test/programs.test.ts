@@ -9,7 +9,7 @@ import { runProgram } from '../src/index.js';
 import { compiled, missing, programs, scratch, serving } from './rig.js';
 
 /** Those with tests of their own. */
-const others = ['stress', 'garbage', 'stranger', 'statuses', 'given', 'mapped', 'uacce'];
+const others = ['stress', 'garbage', 'stranger', 'statuses', 'given', 'mapped', 'uacce', 'vfio'];
 
 test.skipIf(missing).each(programs.filter((name) => !others.includes(name)).map((name) => ({ name })))('program: $name', async ({ name }) => {
   const program = compiled(name);
