@@ -148,6 +148,16 @@ describe('MAP_DMA', () => {
     expect(client.mapDma(fd, memory, 0, 4 * PAGE)).toBe(0);
     expect(client.mapDma(fd, memory, 0x10_0000, PAGE)).toBe(-Errno.ENOSPC);
   });
+  test("pinned pages count as the process's locked ones, as long as they are pinned: beyond its limit ENOMEM, and nothing stays", () => {
+    const { client, task, container: fd, memory, pinned } = container({ lockedPages: 6 });
+    const locked = () => [(task.mm as { lockedPages?: number }).lockedPages, pinned()];
+    expect(client.mapDma(fd, memory, 0, 4 * PAGE)).toBe(0);
+    expect(client.mapDma(fd, memory, 0x10_0000, 3 * PAGE)).toBe(-Errno.ENOMEM);
+    expect(locked()).toEqual([4, 4]);
+    expect(client.mapDma(fd, memory, 0x10_0000, 2 * PAGE)).toBe(0);
+    expect(locked()).toEqual([6, 6]);
+    expect([client.unmapDma(fd, 0, 4 * PAGE), ...locked()]).toEqual([4 * PAGE, 2, 2]);
+  });
   test('a domain that runs out in the middle leaves nothing mapped or pinned', () => {
     const { client, container: fd, memory, domain, pinned } = container({ scatter: 1 });
     domain.mapsLeft = 2;

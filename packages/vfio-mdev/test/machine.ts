@@ -56,13 +56,14 @@ export class FakeIommufd implements OpenFile, IommufdContext {
 const NAME = '0000:00:01.0';
 export const VECTORS = 4;
 
-export function machine(options: { type1?: Type1Options; frames?: number; scatter?: number } = {}) {
+export function machine(options: { type1?: Type1Options; frames?: number; scatter?: number; lockedPages?: number } = {}) {
   const memory = new PhysicalMemory();
   const ram = memory.addRam(0x100, options.frames ?? 2048);
   const frames = new FrameAllocator(ram, undefined, undefined, options.scatter === undefined ? {} : { scatter: options.scatter });
   const clock = new Clock();
   const cpu = new Cpu({ memory, clock });
-  const newMm = () => new AddressSpace({ memory, frames, clock, flush: (root, page, pages) => cpu.flush(root, page, pages) });
+  const newMm = () =>
+    new AddressSpace({ memory, frames, clock, lockedPages: options.lockedPages, flush: (root, page, pages) => cpu.flush(root, page, pages) });
   const kernel = new Kernel({ clock, cpu, newMm });
 
   // The function: a register file behind BAR 0, with the MSI-X table at 0x1000.

@@ -301,6 +301,13 @@ int main(int argc, char **argv)
 	memory[half] = 0;
 	CHECK(status_of(&gone, record) == DSA_COMP_SUCCESS && !memcmp(memory + half, memory, 64));
 
+	/* The device has the rights that it was given. */
+	CHECK(mprotect(memory + half, 4096, PROT_READ) == 0);
+	memory[0] = 77;
+	CHECK(status_of(&gone, record) == DSA_COMP_SUCCESS && memory[half] == 77);
+	CHECK(map(memory, 0x30000000, half) == 0 && map(memory + half, 0x40000000, 4096) == -1 && errno == EFAULT);
+	CHECK(unmap(0x30000000, half) == (int64_t)half);
+
 	/* A reset takes the queue; interrupts that were set up stay. */
 	CHECK(ioctl(device, VFIO_DEVICE_RESET) == 0 && (get(0x90) & 3) == 0);
 	set_up();
