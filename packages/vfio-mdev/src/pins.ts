@@ -69,8 +69,8 @@ export class PinnedRange {
   }
 
   private devicePage(address: number, write: boolean, frames: Int32Array, isDevice: (frame: number) => boolean): number {
-    const fault = this.mm.handleFault(hi(address), lo(address), write ? DmaAccess.write : DmaAccess.read);
-    const frame = fault < 0 ? -1 : this.mm.frameOf(address);
+    let frame = this.mm.frameOf(address);
+    if (frame < 0 && this.mm.handleFault(hi(address), lo(address), write ? DmaAccess.write : DmaAccess.read) >= 0) frame = this.mm.frameOf(address);
     if (frame < 0 || !isDevice(frame)) return -Errno.EFAULT;
     frames[0] = frame;
     return 1;

@@ -202,7 +202,8 @@ export class ForeignMm implements Mm {
     const area = this.areaAt(address);
     if (area) {
       const page = Math.floor((address - area.start) / PAGE);
-      return area.frames.has(page) ? 0 : (area.onFault?.(page) ?? -Errno.EFAULT);
+      // A page that is there and was asked for all the same is registers, which no device reaches by the process's addresses.
+      return area.frames.has(page) ? -Errno.EFAULT : (area.onFault?.(page) ?? -Errno.EFAULT);
     }
     this.forgetMappings();
     if (this.rootFrame < 0 || hi >>> 15 !== 0 || this.allowed(address, 1, access & DmaAccess.write ? MappingRight.write : MappingRight.read) < 1)
