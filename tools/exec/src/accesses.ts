@@ -20,11 +20,14 @@ const XMM = 160;
 /** The longest instruction. */
 const CODE = 15;
 
+/** Filled for each access; valid until the next. */
 interface Behind {
-  readonly device: Device | undefined;
-  readonly offset: number;
+  device: Device | undefined;
+  offset: number;
   /** Negative: there is no page. */
-  readonly frame: number;
+  frame: number;
+  /** The mapping may be stored to. */
+  stores: boolean;
 }
 /** A page of RAM that a program reaches by traps: it was taken away, and put back. Nothing beyond the page is reached. */
 class Ram implements Device {
@@ -61,6 +64,7 @@ export class Accesses {
   readonly #machine: Machine;
   readonly #counts: ServerCounts;
   readonly #packet = new Uint32Array(16);
+  readonly #found: Behind = { device: undefined, offset: 0, frame: -1, stores: false };
   /** Whose write(2) runs now. */
   #writer: Session | undefined;
   /** Told of each load of a page that trapped. */
@@ -123,8 +127,7 @@ export class Accesses {
     const counts = this.#counts;
     const kind = words[at + Slot.kind / 4];
     const address = words[at + Slot.address / 4]! + words[at + Slot.address / 4 + 1]! * 2 ** 32;
-    const { device, offset, frame } = this.#behind(session, address);
-    const stores = ((mm.areaAt(address)?.prot ?? 0) & Prot.WRITE) !== 0;
+    const { device, offset, frame, stores } = this.#behind(session, address);
     const packet = this.#copy(words, at);
     if (kind !== Kind.enqcmd) {
       counts.movdir64b++;
@@ -171,18 +174,17 @@ export class Accesses {
   }
   /** The page that a process has at an address, and where in it: of a device, or of RAM. A driver may have waited for it to be touched. */
   #behind({ mm }: Session, address: number): Behind {
-    let frame = mm.frameOf(address);
-    if (frame < 0) {
-      const area = mm.areaAt(address);
-      if (area?.onFault && area.onFault(Math.floor((address - area.start) / 4096)) >= 0) frame = mm.frameOf(address);
-    }
+    const found = this.#found;
+    const area = mm.areaAt(address);
+    const page = area ? Math.floor((address - area.start) / 4096) : 0;
+    let frame = area?.frames.get(page) ?? -1;
+    if (frame < 0 && area?.onFault && area.onFault(page) >= 0) frame = area.frames.get(page) ?? -1;
     const region = frame < 0 ? undefined : this.#machine.host.memory.regionOf(frame);
-    const offset = region ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0;
-    return {
-      device: region?.kind === 'ram' ? new Ram(this.#machine.ram.bytes.subarray(frame * 4096, frame * 4096 + 4096)) : region?.device,
-      offset,
-      frame,
-    };
+    found.frame = frame;
+    found.stores = area !== undefined && (area.prot & Prot.WRITE) !== 0;
+    found.offset = region ? (frame - region.firstFrame) * 4096 + (address % 4096) : 0;
+    found.device = region?.kind === 'ram' ? new Ram(this.#machine.ram.bytes.subarray(frame * 4096, frame * 4096 + 4096)) : region?.device;
+    return found;
   }
   #copy(words: Uint32Array, at: number): Uint32Array {
     const { data } = Slot;

@@ -172,6 +172,7 @@ export class Calls {
 
   /** Calls that wait are tried again. */
   retry(): void {
+    if (this.#pending.length === 0) return;
     for (const waiting of this.#pending.splice(0)) {
       const result = waiting.retry();
       if (result === PENDING) this.#pending.push(waiting);

@@ -155,6 +155,7 @@ export class Files {
   }
   /** Looks again at those that drivers spoke of. */
   wake(): void {
+    if (this.#woken.size === 0) return;
     const woken = [...this.#woken];
     this.#woken.clear();
     for (const file of woken) this.signal(file);

@@ -119,6 +119,9 @@ export class Mirrors {
     this.#pages.delete(frame);
     this.#native.unshare(page.memory);
   }
+  get any(): boolean {
+    return this.#pages.size > 0;
+  }
   /** The copies are what a read would give now. */
   refresh(): void {
     for (const page of this.#pages.values()) show(page);

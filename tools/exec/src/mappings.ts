@@ -144,7 +144,8 @@ export class Mappings {
   }
   /** Programs hear of what they lost, and copies of registers are what they are now. */
   settle(): void {
-    this.#mirrors.refresh();
+    if (this.#mirrors.any) this.#mirrors.refresh();
+    if (this.#lost.size === 0) return;
     for (const session of this.#lost) {
       const gone = [...(this.#of.get(session)?.values() ?? [])].filter(({ lost }) => lost);
       for (const mapping of gone) mapping.lost = false;

@@ -220,7 +220,8 @@ export class ExecServer {
   /** Files that poll(2) would now find readable get a byte. */
   #notify(): void {
     this.#files.wake();
-    const errors = this.machine.drivers.reduce((sum, driver) => sum + driver.softwareErrors.length, 0);
+    let errors = 0;
+    for (const driver of this.machine.drivers) errors += driver.softwareErrors.length;
     if (errors === this.#errors) return;
     this.#errors = errors;
     this.#dirty = true;
